@@ -1,0 +1,66 @@
+//! The runtime seam: what executes a stage.
+
+use inferdiff_schemas::run::evidence::{Evidence, Signature};
+use inferdiff_schemas::run::ladder::Stage;
+use inferdiff_schemas::{Exchange, Tensor};
+
+/// One request on its way into a predictor.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The captured exchange that it comes from.
+    pub exchange: &'a Exchange,
+    /// Inputs, already mapped to the names that this stage uses.
+    pub inputs: &'a [Tensor],
+}
+
+/// Why a stage could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// The runtime, library, provider or device is not there: its own words.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The stage is wrong (no such file, not a model, a pass name that does not exist).
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Why one request got no answer. The predictor stays usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InferError {
+    /// The request does not fit the model (names, datatypes, ranks).
+    #[error("{0}")]
+    BadRequest(String),
+    /// The engine failed, in its own words.
+    #[error("{0}")]
+    Engine(String),
+    /// There is nothing to execute or to look up for this exchange (for example no recorded answer).
+    #[error("{0}")]
+    NoAnswer(String),
+}
+
+/// A stage, opened.
+pub trait Predictor {
+    /// Inputs and outputs as the opened model declares them; `None` where there is no model.
+    fn signature(&self) -> Option<&Signature>;
+
+    /// Answers one request: all outputs, in signature order, named as the stage names them.
+    ///
+    /// # Errors
+    /// [`InferError`], always one of this request alone.
+    fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError>;
+
+    /// What the stage really executed so far.
+    fn evidence(&self) -> Evidence;
+}
+
+/// What executes stages.
+pub trait Runtime {
+    /// The name that ladders use.
+    fn name(&self) -> &'static str;
+
+    /// Opens a stage.
+    ///
+    /// # Errors
+    /// [`OpenError`], in the runtime's own words.
+    fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError>;
+}

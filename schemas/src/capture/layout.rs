@@ -1,0 +1,61 @@
+//! Names of the files of a capture.
+
+use std::path::{Path, PathBuf};
+
+use ulid::Ulid;
+
+/// Version of the capture format written by this build, and the newest that it reads.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Where everything of one capture lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The capture's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `_capture.json`.
+    pub fn meta(&self) -> PathBuf {
+        self.root.join("_capture.json")
+    }
+
+    /// `_recorders/`.
+    pub fn recorders(&self) -> PathBuf {
+        self.root.join("_recorders")
+    }
+
+    /// `_recorders/<ulid>.json`.
+    pub fn recorder(&self, recorder: Ulid) -> PathBuf {
+        self.recorders().join(format!("{recorder}.json"))
+    }
+
+    /// `<ulid>.parquet`.
+    pub fn sealed(&self, segment: Ulid) -> PathBuf {
+        self.root.join(format!("{segment}.parquet"))
+    }
+
+    /// `_<ulid>.parquet.open`.
+    pub fn open(&self, segment: Ulid) -> PathBuf {
+        self.root.join(format!("_{segment}.parquet.open"))
+    }
+
+    /// The segment that a file name of a sealed segment names.
+    pub fn parse_sealed(name: &str) -> Option<Ulid> {
+        Ulid::from_string(name.strip_suffix(".parquet")?).ok()
+    }
+
+    /// The segment that a file name of a growing segment names.
+    pub fn parse_open(name: &str) -> Option<Ulid> {
+        Ulid::from_string(name.strip_prefix('_')?.strip_suffix(".parquet.open")?).ok()
+    }
+}

@@ -1,0 +1,21 @@
+//! What outlives an inferdiff process.
+//!
+//! Tensors and exchanges, the decoders that turn wire bytes into them, the capture format with its
+//! writer *and* its reader, and the files of a run. Nothing here knows of sockets, runtimes or
+//! terminals: this crate never imports tokio, hyper, ort or clap.
+//!
+//! The types follow the one path of the product:
+//! `RawExchange → wire decode → Exchange → RecordBatch → Segment → Capture`.
+
+pub mod capture;
+pub mod digest;
+pub mod exchange;
+pub mod raw;
+pub mod run;
+pub mod storage;
+pub mod tensor;
+pub mod wire;
+
+pub use exchange::{Exchange, Message, Outcome};
+pub use raw::{Frame, RawBody, RawExchange};
+pub use tensor::{Datatype, Payload, Tensor, TensorError};

@@ -1,0 +1,90 @@
+//! One row of `comparisons/*.parquet`: numbers only, one stage against the reference.
+
+use ulid::Ulid;
+
+/// What could be compared for one item and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// Both answered, types and shapes allow numbers.
+    Compared,
+    /// The reference failed, the stage answered.
+    ReferenceFailed,
+    /// The stage failed, the reference answered: counts as wrong or flipped, never as missing.
+    StageFailed,
+    /// Both failed.
+    BothFailed,
+    /// The stage lacks this output.
+    MissingOutput,
+    /// Shapes differ.
+    ShapeMismatch,
+    /// Datatypes differ in a way that numbers cannot bridge (BYTES against a number).
+    DatatypeMismatch,
+}
+
+/// One stage against the reference for one item of one exchange and one output.
+///
+/// All statistics are over elements finite in both (matched non-finite classes are counted apart);
+/// `None` where they do not exist (nothing compared, BYTES, no finite element).
+/// Definitions: `docs/comparison.md`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Comparison {
+    /// Recorder of the exchange.
+    pub recorder: Ulid,
+    /// Number of the exchange.
+    pub seq: u64,
+    /// Row of the batch axis, from 0.
+    pub item: u32,
+    /// The reference's output name.
+    pub output: String,
+    /// What could be compared.
+    pub outcome: Outcome,
+    /// The failing side's own words.
+    pub error: Option<String>,
+    /// Datatype of the reference.
+    pub datatype: String,
+    /// Shape of the item.
+    pub shape: Vec<i64>,
+    /// Elements compared.
+    pub elements: u64,
+    /// Every bit equal.
+    pub bits_equal: bool,
+    /// Every bit equal to the recorded answer of production; `None` where none was recorded.
+    pub production_equal: Option<bool>,
+    /// Largest |r−t|.
+    pub max_abs: Option<f64>,
+    /// Mean |r−t|.
+    pub mean_abs: Option<f64>,
+    /// Largest |r−t| / max(|r|, small value of the datatype).
+    pub max_rel: Option<f64>,
+    /// ‖r−t‖/‖r‖.
+    pub rel_l2: Option<f64>,
+    /// Cosine of r and t, never clamped.
+    pub cosine: Option<f64>,
+    /// ln(‖t‖/‖r‖).
+    pub log_norm_ratio: Option<f64>,
+    /// Largest distance in units in the last place, in the coarser datatype's grid.
+    pub max_ulp: Option<u64>,
+    /// Elements beyond the tolerance, mismatched non-finite classes included.
+    pub violations: u64,
+    /// Tolerance that `violations` used.
+    pub rtol: f64,
+    /// Tolerance that `violations` used.
+    pub atol: f64,
+    /// Elements whose class (finite, +inf, −inf, NaN) differs.
+    pub nonfinite_mismatches: u64,
+    /// Elements non-finite with equal class on both sides, left out of the statistics.
+    pub nonfinite_matched: u64,
+    /// Flat index in the item of the largest |r−t| (or of the first class mismatch).
+    pub worst_index: Option<u64>,
+    /// Index of the largest element of the reference; ties to the lowest; `None` with any NaN, for
+    /// BYTES and for items with no element.
+    pub reference_top1: Option<u32>,
+    /// The same of the stage.
+    pub stage_top1: Option<u32>,
+    /// Largest minus second largest of the reference.
+    pub reference_margin: Option<f64>,
+    /// The reference's largest value occurs more than once.
+    pub reference_tie: bool,
+    /// The stage's largest value occurs more than once.
+    pub stage_tie: bool,
+}

@@ -1,0 +1,177 @@
+//! `verdicts.json`, described by `schemas/json/verdicts.schema.json`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The judgement of a stage, by the rules of `docs/verdicts.md`, in their order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Judged against nothing: the stage all others are compared with.
+    Reference,
+    /// Every compared bit is equal.
+    Identical,
+    /// The 90 % interval of Δ lies inside ±δ.
+    Equivalent,
+    /// The interval of Δ excludes 0.
+    Affects,
+    /// Without labels: the excess of flips over the noise floor exceeds δ.
+    MayAffect,
+    /// None of the above, with the n that would decide.
+    Inconclusive,
+    /// The stage judged nothing.
+    Failed,
+    /// The runtime refused the stage, in its own words.
+    Unavailable,
+    /// The stage did not act and its bits are equal.
+    NotApplied,
+}
+
+/// On what a verdict rests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Basis {
+    /// Labels.
+    Labels,
+    /// Agreement with the reference.
+    Agreement,
+    /// Elementwise tolerance.
+    Tolerance,
+}
+
+/// The whole file. Fields are added, never renamed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdicts {
+    /// Always 1.
+    pub format: u32,
+    /// Exchanges judged.
+    pub requests: u64,
+    /// Items judged.
+    pub items: u64,
+    /// Name of the reference stage.
+    pub reference: String,
+    /// Stages whose bits equal production's recorded answers in every exchange.
+    pub production_matches: Vec<String>,
+    /// Stage by stage, how many of the exchanges with recorded answers it reproduces bit for bit.
+    pub production_agreement: Vec<ProductionAgreement>,
+    /// How labels met exchanges, if there were labels.
+    pub labels: Option<LabelCoverage>,
+    /// One per stage in ladder order, production (`recorded`) last.
+    pub stages: Vec<StageVerdict>,
+}
+
+/// How often one stage reproduces production.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProductionAgreement {
+    /// Stage.
+    pub stage: String,
+    /// Exchanges whose every output bit equals the recorded answer.
+    pub equal: u64,
+    /// Exchanges with a recorded answer.
+    pub of: u64,
+}
+
+/// Unmatched rows on both sides, counted and printed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LabelCoverage {
+    /// Items with a label.
+    pub matched: u64,
+    /// Items without a label.
+    pub items_without_label: u64,
+    /// Label rows without an item.
+    pub labels_without_item: u64,
+    /// Label rows repeated with the same label.
+    pub duplicates: u64,
+}
+
+/// One stage's verdict with its numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageVerdict {
+    /// Stage.
+    pub name: String,
+    /// Judgement.
+    pub verdict: Verdict,
+    /// On what it rests; `None` where nothing was judged.
+    pub basis: Option<Basis>,
+    /// One sentence.
+    pub reason: String,
+    /// `unavailable` of this stage does not raise the exit code.
+    pub optional: bool,
+    /// Exchanges by outcome.
+    pub outcomes: BTreeMap<String, u64>,
+    /// Numbers by output.
+    pub outputs: Vec<OutputSummary>,
+    /// Numbers by metric.
+    pub metrics: Vec<MetricVerdict>,
+}
+
+/// Worst and overall numbers of one output over all items.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputSummary {
+    /// Output.
+    pub name: String,
+    /// Items compared.
+    pub items: u64,
+    /// Items with every bit equal.
+    pub bit_equal: u64,
+    /// Largest of any item.
+    pub max_abs: Option<f64>,
+    /// Largest of any item.
+    pub rel_l2: Option<f64>,
+    /// Smallest of any item.
+    pub min_cosine: Option<f64>,
+    /// Largest of any item.
+    pub max_ulp: Option<u64>,
+    /// Items with at least one element beyond the tolerance.
+    pub items_beyond_tolerance: u64,
+    /// Elements whose non-finite class differs.
+    pub nonfinite_mismatches: u64,
+}
+
+/// Worse or better, Δ oriented so that negative is worse.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Δ < 0.
+    Worse,
+    /// Δ > 0.
+    Better,
+}
+
+/// One metric of one stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MetricVerdict {
+    /// As written: `top1@logits`.
+    pub name: String,
+    /// The metric of the reference; `None` without labels.
+    pub reference: Option<f64>,
+    /// The metric of the stage (without labels: agreement with the reference).
+    pub stage: Option<f64>,
+    /// stage − reference, negative is worse.
+    pub delta: Option<f64>,
+    /// The interval that decided.
+    pub interval: Option<[f64; 2]>,
+    /// Its confidence, e.g. 0.90.
+    pub confidence: Option<f64>,
+    /// δ.
+    pub margin: Option<f64>,
+    /// Only where the interval excludes 0.
+    pub direction: Option<Direction>,
+    /// The whole interval is past δ.
+    pub beyond_margin: bool,
+    /// Items whose answer differs from the reference's.
+    pub flips: u64,
+    /// Items judged.
+    pub n: u64,
+    /// Only the reference is right.
+    pub only_reference_right: Option<u64>,
+    /// Only the stage is right.
+    pub only_stage_right: Option<u64>,
+    /// Items whose largest value occurs more than once, on either side.
+    pub ties: u64,
+    /// Items that would decide, where inconclusive.
+    pub n_to_decide: Option<u64>,
+    /// Method of the interval.
+    pub method: String,
+}

@@ -1,0 +1,1 @@
+//! inferdiff: sockets, terminal, processes.
