@@ -39,6 +39,11 @@ impl Layout {
         self.recorders().join(format!("{recorder}.json"))
     }
 
+    /// `_recorders/_<ulid>.lock`, held for as long as the recorder lives.
+    pub fn recorder_lock(&self, recorder: Ulid) -> PathBuf {
+        self.recorders().join(format!("_{recorder}.lock"))
+    }
+
     /// `<ulid>.parquet`.
     pub fn sealed(&self, segment: Ulid) -> PathBuf {
         self.root.join(format!("{segment}.parquet"))

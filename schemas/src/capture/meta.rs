@@ -1,10 +1,12 @@
 //! `_capture.json` and `_recorders/<ulid>.json`.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::Ledger;
+use super::{CaptureError, Ledger};
+use crate::storage::Storage;
 
 /// `_capture.json`: written once by the first recorder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,4 +61,43 @@ pub struct RecorderMeta {
     /// `--model-file`: path, digest and size.
     #[serde(default)]
     pub model_file: Option<crate::run::evidence::ModelIdentity>,
+}
+
+/// Reads a JSON file of the capture.
+pub(super) fn read_json<T: serde::de::DeserializeOwned>(
+    storage: &dyn Storage,
+    path: &Path,
+) -> Result<T, CaptureError> {
+    let file = storage.open(path).map_err(CaptureError::io("open", path))?;
+    let length = usize::try_from(file.len()).map_err(|e| CaptureError::damaged(path, e))?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, 0)
+        .map_err(CaptureError::io("read", path))?;
+    serde_json::from_slice(&bytes).map_err(|e| CaptureError::damaged(path, e))
+}
+
+/// Replaces a JSON file of the capture: write, sync, rename, sync the directory.
+pub(super) fn write_json<T: Serialize>(
+    storage: &dyn Storage,
+    path: &Path,
+    value: &T,
+) -> Result<(), CaptureError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|e| CaptureError::damaged(path, e))?;
+    bytes.push(b'\n');
+    let folder = path.parent().unwrap_or(Path::new("."));
+    // Unique, because two recorders may write `_capture.json` at the same time.
+    let temporary = folder.join(format!("_{}.tmp", ulid::Ulid::generate()));
+    let mut file = storage
+        .create(&temporary)
+        .map_err(CaptureError::io("create", &temporary))?;
+    file.write_all(&bytes)
+        .map_err(CaptureError::io("write", &temporary))?;
+    file.sync().map_err(CaptureError::io("sync", &temporary))?;
+    drop(file);
+    storage
+        .rename(&temporary, path)
+        .map_err(CaptureError::io("rename", path))?;
+    storage
+        .sync_dir(folder)
+        .map_err(CaptureError::io("sync", folder))
 }

@@ -1,0 +1,326 @@
+//! `RecordBatch → Exchange`: the reader's half of `encode`.
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{
+    ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, ArrayRef, LargeBinaryArray, ListArray, RecordBatch, StructArray};
+use bytes::Bytes;
+use ulid::Ulid;
+
+use crate::exchange::{Exchange, Field, Message, Outcome};
+use crate::tensor::{Datatype, Payload, Tensor};
+
+/// Columns may be missing where a projection left them out; a missing nullable column reads as
+/// null, so the caller must know what it asked for.
+pub(super) fn decode(batch: &RecordBatch) -> Result<Vec<Exchange>, String> {
+    let recorder = Text::of(batch, "recorder")?;
+    let id = Text::of(batch, "id")?;
+    let protocol = Text::of(batch, "protocol")?;
+    let method = Text::of(batch, "method")?;
+    let path = Text::of(batch, "path")?;
+    let outcome = Text::of(batch, "outcome")?;
+    let texts = |name| Text::of(batch, name);
+    let (model, version, client_id, sequence, trace) = (
+        texts("model")?,
+        texts("model_version")?,
+        texts("client_request_id")?,
+        texts("sequence_id")?,
+        texts("traceparent")?,
+    );
+    let (query, grpc_message, error, parameters, decode_error) = (
+        texts("query")?,
+        texts("grpc_message")?,
+        texts("error")?,
+        texts("parameters")?,
+        texts("decode_error")?,
+    );
+    let mut inputs = tensors(batch, "inputs")?;
+    let mut outputs = tensors(batch, "outputs")?;
+    let mut request_messages = messages(batch, "request_messages")?;
+    let mut response_messages = messages(batch, "response_messages")?;
+    let mut request_headers = headers(batch, "request_headers")?;
+    let mut response_headers = headers(batch, "response_headers")?;
+    let mut requested = names(batch, "requested_outputs")?;
+    let request_body = Blob::of(batch.column_by_name("request_body"))?;
+    let response_body = Blob::of(batch.column_by_name("response_body"))?;
+    let digest = batch
+        .column_by_name("input_digest")
+        .and_then(|c| c.as_fixed_size_binary_opt());
+    let last = batch
+        .column_by_name("last")
+        .and_then(|c| c.as_boolean_opt())
+        .ok_or("column `last` is missing")?;
+    let seq = numbers::<UInt64Type>(batch, "seq")?;
+    let part = numbers::<UInt32Type>(batch, "part")?;
+    let arrived = numbers::<TimestampNanosecondType>(batch, "arrived_at")?;
+    let first_byte = numbers::<UInt64Type>(batch, "first_byte_ns")?;
+    let end = numbers::<UInt64Type>(batch, "end_ns")?;
+    let status = numbers::<UInt16Type>(batch, "status")?;
+    let grpc_status = numbers::<Int32Type>(batch, "grpc_status")?;
+    let sample_rate = numbers::<Float64Type>(batch, "sample_rate")?;
+    (0..batch.num_rows())
+        .map(|i| {
+            Ok(Exchange {
+                recorder: Ulid::from_string(recorder.need(i)?)
+                    .map_err(|e| format!("row {i}: recorder is no ULID: {e}"))?,
+                seq: need(&seq, i, "seq")?,
+                id: id.need(i)?.to_owned(),
+                part: need(&part, i, "part")?,
+                last: last.value(i),
+                arrived_at_ns: need(&arrived, i, "arrived_at")?,
+                first_byte_ns: first_byte[i],
+                end_ns: need(&end, i, "end_ns")?,
+                protocol: protocol.need(i)?.to_owned(),
+                model: model.get(i),
+                model_version: version.get(i),
+                client_request_id: client_id.get(i),
+                sequence_id: sequence.get(i),
+                traceparent: trace.get(i),
+                method: method.need(i)?.to_owned(),
+                path: path.need(i)?.to_owned(),
+                query: query.get(i),
+                status: status[i],
+                grpc_status: grpc_status[i],
+                grpc_message: grpc_message.get(i),
+                outcome: Outcome::from_name(outcome.need(i)?)
+                    .ok_or_else(|| format!("row {i}: unknown outcome"))?,
+                error: error.get(i),
+                request_headers: std::mem::take(&mut request_headers[i]),
+                response_headers: std::mem::take(&mut response_headers[i]),
+                parameters: parameters.get(i),
+                requested_outputs: requested[i].take(),
+                input_digest: digest
+                    .filter(|d| d.is_valid(i))
+                    .and_then(|d| d.value(i).try_into().ok()),
+                inputs: inputs[i].take(),
+                outputs: outputs[i].take(),
+                request_messages: request_messages[i].take(),
+                response_messages: response_messages[i].take(),
+                request_body: request_body.get(i),
+                response_body: response_body.get(i),
+                decode_error: decode_error.get(i),
+                sample_rate: need(&sample_rate, i, "sample_rate")?,
+            })
+        })
+        .collect()
+}
+
+struct Text<'a> {
+    name: &'static str,
+    array: Option<&'a arrow_array::StringArray>,
+}
+
+impl<'a> Text<'a> {
+    fn of(batch: &'a RecordBatch, name: &'static str) -> Result<Self, String> {
+        Self::from(batch.column_by_name(name), name)
+    }
+
+    fn from(column: Option<&'a ArrayRef>, name: &'static str) -> Result<Self, String> {
+        let array = match column {
+            None => None,
+            Some(c) => Some(c.as_string_opt().ok_or_else(|| wrong_type(name, c))?),
+        };
+        Ok(Self { name, array })
+    }
+
+    fn at(&self, i: usize) -> Option<&'a str> {
+        self.array.filter(|a| a.is_valid(i)).map(|a| a.value(i))
+    }
+
+    fn get(&self, i: usize) -> Option<String> {
+        self.at(i).map(str::to_owned)
+    }
+
+    fn need(&self, i: usize) -> Result<&'a str, String> {
+        self.at(i)
+            .ok_or_else(|| format!("row {i}: column `{}` is null or missing", self.name))
+    }
+}
+
+/// A payload column whose values share its buffer.
+struct Blob<'a> {
+    array: Option<(&'a LargeBinaryArray, Bytes)>,
+}
+
+impl<'a> Blob<'a> {
+    fn of(column: Option<&'a ArrayRef>) -> Result<Self, String> {
+        let array = match column {
+            None => None,
+            Some(c) => {
+                let array = c
+                    .as_binary_opt::<i64>()
+                    .ok_or_else(|| wrong_type("payload", c))?;
+                Some((array, Bytes::from_owner(array.values().clone())))
+            }
+        };
+        Ok(Self { array })
+    }
+
+    fn get(&self, i: usize) -> Option<Bytes> {
+        let (array, values) = self.array.as_ref()?;
+        if array.is_null(i) {
+            return None;
+        }
+        let offset = |i: usize| {
+            usize::try_from(array.value_offsets()[i]).expect("Arrow offsets are never negative")
+        };
+        Some(values.slice(offset(i)..offset(i + 1)))
+    }
+}
+
+fn wrong_type(name: &str, column: &ArrayRef) -> String {
+    format!(
+        "column `{name}` has the unexpected type {}",
+        column.data_type()
+    )
+}
+
+fn numbers<T: ArrowPrimitiveType>(
+    batch: &RecordBatch,
+    name: &str,
+) -> Result<Vec<Option<T::Native>>, String> {
+    match batch.column_by_name(name) {
+        None => Ok(vec![None; batch.num_rows()]),
+        Some(c) => Ok(c
+            .as_primitive_opt::<T>()
+            .ok_or_else(|| wrong_type(name, c))?
+            .iter()
+            .collect()),
+    }
+}
+
+fn need<T: Copy>(values: &[Option<T>], i: usize, name: &str) -> Result<T, String> {
+    values[i].ok_or_else(|| format!("row {i}: column `{name}` is null or missing"))
+}
+
+/// Calls `row` with the child range of each list row; null rows and missing columns give `None`.
+fn each_list<T>(
+    batch: &RecordBatch,
+    name: &str,
+    convert: impl FnOnce(&ListArray) -> Result<Vec<T>, String>,
+) -> Result<Vec<Option<Vec<T>>>, String> {
+    let Some(column) = batch.column_by_name(name) else {
+        return Ok((0..batch.num_rows()).map(|_| None).collect());
+    };
+    let list = column
+        .as_list_opt::<i32>()
+        .ok_or_else(|| wrong_type(name, column))?;
+    let mut values = convert(list)?.into_iter();
+    let first = list.value_offsets().first().copied().unwrap_or(0);
+    // A sliced array may start past its child's first value.
+    values
+        .by_ref()
+        .take(usize::try_from(first).unwrap_or(0))
+        .for_each(drop);
+    Ok((0..list.len())
+        .map(|i| {
+            let n = usize::try_from(list.value_length(i)).unwrap_or(0);
+            let row: Vec<T> = values.by_ref().take(n).collect();
+            list.is_valid(i).then_some(row)
+        })
+        .collect())
+}
+
+fn child<'a>(list: &'a ListArray, name: &str) -> Result<&'a StructArray, String> {
+    list.values()
+        .as_struct_opt()
+        .ok_or_else(|| wrong_type(name, list.values()))
+}
+
+fn struct_numbers<T: ArrowPrimitiveType>(
+    array: &StructArray,
+    name: &str,
+) -> Result<Vec<T::Native>, String> {
+    let column = array
+        .column_by_name(name)
+        .ok_or_else(|| format!("`{name}` is missing"))?;
+    Ok(column
+        .as_primitive_opt::<T>()
+        .ok_or_else(|| wrong_type(name, column))?
+        .values()
+        .to_vec())
+}
+
+fn headers(batch: &RecordBatch, name: &str) -> Result<Vec<Vec<Field>>, String> {
+    let rows = each_list(batch, name, |list| {
+        let s = child(list, name)?;
+        let key = Text::from(s.column_by_name("name"), "name")?;
+        let value = Text::from(s.column_by_name("value"), "value")?;
+        (0..s.len())
+            .map(|i| Ok((key.need(i)?.to_owned(), value.need(i)?.to_owned())))
+            .collect()
+    })?;
+    Ok(rows.into_iter().map(Option::unwrap_or_default).collect())
+}
+
+fn names(batch: &RecordBatch, name: &'static str) -> Result<Vec<Option<Vec<String>>>, String> {
+    each_list(batch, name, |list| {
+        let text = Text::from(Some(list.values()), name)?;
+        (0..list.values().len())
+            .map(|i| text.need(i).map(str::to_owned))
+            .collect()
+    })
+}
+
+fn messages(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Vec<Message>>>, String> {
+    each_list(batch, name, |list| {
+        let s = child(list, name)?;
+        let at = struct_numbers::<UInt64Type>(s, "at_ns")?;
+        let offset = struct_numbers::<UInt64Type>(s, "offset")?;
+        let length = struct_numbers::<UInt64Type>(s, "length")?;
+        let id = Text::from(s.column_by_name("id"), "id")?;
+        let error = Text::from(s.column_by_name("error"), "error")?;
+        Ok((0..s.len())
+            .map(|i| Message {
+                at_ns: at[i],
+                offset: offset[i],
+                length: length[i],
+                id: id.get(i),
+                error: error.get(i),
+            })
+            .collect())
+    })
+}
+
+pub(crate) fn tensors(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Vec<Tensor>>>, String> {
+    each_list(batch, name, |list| {
+        let s = child(list, name)?;
+        let title = Text::from(s.column_by_name("name"), "name")?;
+        let datatype = Text::from(s.column_by_name("datatype"), "datatype")?;
+        let payload = Text::from(s.column_by_name("payload"), "payload")?;
+        let parameters = Text::from(s.column_by_name("parameters"), "parameters")?;
+        let message = struct_numbers::<UInt32Type>(s, "message")?;
+        let shape = s
+            .column_by_name("shape")
+            .and_then(|c| c.as_list_opt::<i32>())
+            .ok_or("`shape` is missing or no list")?;
+        let dims = shape
+            .values()
+            .as_primitive_opt::<Int64Type>()
+            .ok_or_else(|| wrong_type("shape", shape.values()))?
+            .values();
+        let data = Blob::of(s.column_by_name("data"))?;
+        (0..s.len())
+            .map(|i| {
+                let range = |i: usize| {
+                    usize::try_from(shape.value_offsets()[i])
+                        .expect("Arrow offsets are never negative")
+                };
+                let (kind, place) = (datatype.need(i)?, payload.need(i)?);
+                Ok(Tensor {
+                    name: title.need(i)?.to_owned(),
+                    message: message[i],
+                    datatype: Datatype::from_name(kind)
+                        .ok_or_else(|| format!("unknown datatype `{kind}`"))?,
+                    shape: dims[range(i)..range(i + 1)].to_vec(),
+                    payload: Payload::from_name(place)
+                        .ok_or_else(|| format!("unknown payload kind `{place}`"))?,
+                    parameters: parameters.get(i),
+                    data: data.get(i),
+                })
+            })
+            .collect()
+    })
+}

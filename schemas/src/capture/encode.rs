@@ -1,0 +1,238 @@
+//! `Exchange → RecordBatch`.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{
+    BinaryViewBuilder, BooleanBuilder, FixedSizeBinaryBuilder, Float64Builder, Int32Builder,
+    Int64Builder, StringBuilder, TimestampNanosecondBuilder, UInt16Builder, UInt32Builder,
+    UInt64Builder,
+};
+use arrow_array::{ArrayRef, ListArray, RecordBatch, StructArray};
+use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
+use arrow_schema::{ArrowError, DataType, Field, Fields};
+use bytes::Bytes;
+
+use super::schema::{WRITTEN, header_fields, message_fields, tensor_fields};
+use crate::exchange::{Exchange, Field as HeaderField, Message};
+use crate::tensor::Tensor;
+
+/// Values up to this length are copied into the builder's own block: sharing a buffer costs an
+/// allocation and keeps the whole network buffer alive, a copy of this size costs less.
+const COPIED_BELOW: usize = 4096;
+
+/// The rows of `exchanges` in the schema that the segment writer fills.
+///
+/// Payload bytes are shared, not copied (values of at least 4 KiB).
+pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
+    let each = |f: fn(&Exchange) -> &str| -> ArrayRef {
+        let mut b = StringBuilder::new();
+        exchanges.iter().for_each(|e| b.append_value(f(e)));
+        Arc::new(b.finish())
+    };
+    let maybe = |f: fn(&Exchange) -> Option<&str>| -> ArrayRef {
+        let mut b = StringBuilder::new();
+        exchanges.iter().for_each(|e| b.append_option(f(e)));
+        Arc::new(b.finish())
+    };
+    macro_rules! column {
+        ($builder:expr, $e:ident => $value:expr) => {{
+            let mut b = $builder;
+            for $e in exchanges {
+                b.append_option($value);
+            }
+            Arc::new(b.finish()) as ArrayRef
+        }};
+    }
+    let mut recorder = StringBuilder::new();
+    let mut digest = FixedSizeBinaryBuilder::with_capacity(exchanges.len(), 16);
+    for e in exchanges {
+        recorder.append_value(e.recorder.to_string());
+        match &e.input_digest {
+            Some(d) => digest.append_value(d)?,
+            None => digest.append_null(),
+        }
+    }
+    let time = TimestampNanosecondBuilder::new().with_timezone("UTC");
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(recorder.finish()),
+        column!(UInt64Builder::new(), e => Some(e.seq)),
+        each(|e| &e.id),
+        column!(UInt32Builder::new(), e => Some(e.part)),
+        column!(BooleanBuilder::new(), e => Some(e.last)),
+        column!(time, e => Some(e.arrived_at_ns)),
+        column!(UInt64Builder::new(), e => e.first_byte_ns),
+        column!(UInt64Builder::new(), e => Some(e.end_ns)),
+        each(|e| &e.protocol),
+        maybe(|e| e.model.as_deref()),
+        maybe(|e| e.model_version.as_deref()),
+        maybe(|e| e.client_request_id.as_deref()),
+        maybe(|e| e.sequence_id.as_deref()),
+        maybe(|e| e.traceparent.as_deref()),
+        each(|e| &e.method),
+        each(|e| &e.path),
+        maybe(|e| e.query.as_deref()),
+        column!(UInt16Builder::new(), e => e.status),
+        column!(Int32Builder::new(), e => e.grpc_status),
+        maybe(|e| e.grpc_message.as_deref()),
+        each(|e| e.outcome.name()),
+        maybe(|e| e.error.as_deref()),
+        headers(exchanges.iter().map(|e| e.request_headers.as_slice()))?,
+        headers(exchanges.iter().map(|e| e.response_headers.as_slice()))?,
+        maybe(|e| e.parameters.as_deref()),
+        names(exchanges.iter().map(|e| e.requested_outputs.as_deref()))?,
+        Arc::new(digest.finish()),
+        tensors(exchanges.iter().map(|e| e.inputs.as_deref()))?,
+        tensors(exchanges.iter().map(|e| e.outputs.as_deref()))?,
+        messages(exchanges.iter().map(|e| e.request_messages.as_deref()))?,
+        messages(exchanges.iter().map(|e| e.response_messages.as_deref()))?,
+        payloads(exchanges.iter().map(|e| e.request_body.as_ref()))?,
+        payloads(exchanges.iter().map(|e| e.response_body.as_ref()))?,
+        maybe(|e| e.decode_error.as_deref()),
+        column!(Float64Builder::new(), e => Some(e.sample_rate)),
+    ];
+    RecordBatch::try_new(WRITTEN.clone(), columns)
+}
+
+/// A list column whose row `i` holds `lengths[i]` of the child's values; `None` is a null row.
+fn list_of(
+    item: DataType,
+    lengths: &[Option<usize>],
+    values: ArrayRef,
+) -> Result<ArrayRef, ArrowError> {
+    let offsets = OffsetBuffer::from_lengths(lengths.iter().map(|n| n.unwrap_or(0)));
+    let nulls = NullBuffer::from_iter(lengths.iter().map(Option::is_some));
+    let nulls = (nulls.null_count() > 0).then_some(nulls);
+    let item = Arc::new(Field::new("item", item, false));
+    Ok(Arc::new(ListArray::try_new(item, offsets, values, nulls)?))
+}
+
+fn struct_of(fields: &Fields, columns: Vec<ArrayRef>) -> Result<ArrayRef, ArrowError> {
+    Ok(Arc::new(StructArray::try_new(
+        fields.clone(),
+        columns,
+        None,
+    )?))
+}
+
+fn headers<'a>(rows: impl Iterator<Item = &'a [HeaderField]>) -> Result<ArrayRef, ArrowError> {
+    let (mut lengths, mut name, mut value) =
+        (Vec::new(), StringBuilder::new(), StringBuilder::new());
+    for row in rows {
+        lengths.push(Some(row.len()));
+        for (n, v) in row {
+            name.append_value(n);
+            value.append_value(v);
+        }
+    }
+    let fields = header_fields();
+    let values = struct_of(
+        &fields,
+        vec![Arc::new(name.finish()), Arc::new(value.finish())],
+    )?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}
+
+fn names<'a>(rows: impl Iterator<Item = Option<&'a [String]>>) -> Result<ArrayRef, ArrowError> {
+    let (mut lengths, mut name) = (Vec::new(), StringBuilder::new());
+    for row in rows {
+        lengths.push(row.map(<[_]>::len));
+        row.into_iter().flatten().for_each(|n| name.append_value(n));
+    }
+    list_of(DataType::Utf8, &lengths, Arc::new(name.finish()))
+}
+
+fn messages<'a>(rows: impl Iterator<Item = Option<&'a [Message]>>) -> Result<ArrayRef, ArrowError> {
+    let mut lengths = Vec::new();
+    let (mut at, mut offset, mut length) = (
+        UInt64Builder::new(),
+        UInt64Builder::new(),
+        UInt64Builder::new(),
+    );
+    let (mut id, mut error) = (StringBuilder::new(), StringBuilder::new());
+    for row in rows {
+        lengths.push(row.map(<[_]>::len));
+        for m in row.into_iter().flatten() {
+            at.append_value(m.at_ns);
+            offset.append_value(m.offset);
+            length.append_value(m.length);
+            id.append_option(m.id.as_deref());
+            error.append_option(m.error.as_deref());
+        }
+    }
+    let fields = message_fields();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(at.finish()),
+        Arc::new(offset.finish()),
+        Arc::new(length.finish()),
+        Arc::new(id.finish()),
+        Arc::new(error.finish()),
+    ];
+    let values = struct_of(&fields, columns)?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}
+
+fn payloads<'a>(rows: impl Iterator<Item = Option<&'a Bytes>>) -> Result<ArrayRef, ArrowError> {
+    let mut builder = BinaryViewBuilder::new();
+    for row in rows {
+        append_payload(&mut builder, row)?;
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+fn append_payload(builder: &mut BinaryViewBuilder, data: Option<&Bytes>) -> Result<(), ArrowError> {
+    match data {
+        None => builder.append_null(),
+        Some(data) if data.len() < COPIED_BELOW => builder.append_value(data),
+        Some(data) => {
+            let length = u32::try_from(data.len()).map_err(|_| {
+                ArrowError::InvalidArgumentError(format!(
+                    "a payload of {} bytes passed the 1 GiB cap",
+                    data.len()
+                ))
+            })?;
+            let block = builder.append_block(Buffer::from(data.clone()));
+            builder.try_append_view(block, 0, length)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn tensors<'a>(
+    rows: impl Iterator<Item = Option<&'a [Tensor]>>,
+) -> Result<ArrayRef, ArrowError> {
+    let mut lengths = Vec::new();
+    let (mut name, mut datatype, mut payload, mut parameters) = (
+        StringBuilder::new(),
+        StringBuilder::new(),
+        StringBuilder::new(),
+        StringBuilder::new(),
+    );
+    let mut message = UInt32Builder::new();
+    let (mut ranks, mut dims) = (Vec::new(), Int64Builder::new());
+    let mut data = BinaryViewBuilder::new();
+    for row in rows {
+        lengths.push(row.map(<[_]>::len));
+        for t in row.into_iter().flatten() {
+            name.append_value(&t.name);
+            message.append_value(t.message);
+            datatype.append_value(t.datatype.name());
+            ranks.push(Some(t.shape.len()));
+            dims.append_slice(&t.shape);
+            payload.append_value(t.payload.name());
+            parameters.append_option(t.parameters.as_deref());
+            append_payload(&mut data, t.data.as_ref())?;
+        }
+    }
+    let fields = tensor_fields(&DataType::BinaryView);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(name.finish()),
+        Arc::new(message.finish()),
+        Arc::new(datatype.finish()),
+        list_of(DataType::Int64, &ranks, Arc::new(dims.finish()))?,
+        Arc::new(payload.finish()),
+        Arc::new(parameters.finish()),
+        Arc::new(data.finish()),
+    ];
+    let values = struct_of(&fields, columns)?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}

@@ -1,0 +1,265 @@
+//! Footers that name themselves.
+//!
+//! A payload may itself be a Parquet file, so "the last footer that parses" is not enough: every
+//! footer we write says which segment it belongs to and at which offset it begins, and only one
+//! that tells the truth about both is ours.
+
+use std::sync::Arc;
+
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
+use parquet::file::metadata::{
+    FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
+    ParquetMetaDataWriter, RowGroupMetaData,
+};
+use ulid::Ulid;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::schema::STORED;
+use super::{FORMAT_VERSION, Ledger};
+use crate::storage::ReadFile;
+
+const FORMAT: &str = "inferdiff.format";
+const RECORDER: &str = "inferdiff.recorder";
+const SEGMENT: &str = "inferdiff.segment";
+const OFFSET: &str = "inferdiff.footer_offset";
+const LEDGER: &str = "inferdiff.ledger";
+const DIGESTS: &str = "inferdiff.row_group_xxh3";
+/// XXH3-64 of the footer's own bytes, this value read as [`UNSIGNED`].
+const SELF: &str = "inferdiff.footer_xxh3";
+const UNSIGNED: &str = "0000000000000000";
+
+/// No honest footer comes near this; a length beyond it is payload that looks like a footer.
+const MAX_FOOTER: u64 = 64 << 20;
+/// Length (4 bytes) and magic (4 bytes) that end a Parquet file.
+const TAIL: u64 = 8;
+const MAGIC: &[u8; 4] = b"PAR1";
+
+/// What a footer of ours says beside the row groups.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FooterNote {
+    /// Format version of the capture.
+    pub format: u32,
+    /// The recorder process that wrote the rows.
+    pub recorder: Ulid,
+    /// The segment.
+    pub segment: Ulid,
+    /// The books as of this checkpoint.
+    pub ledger: Ledger,
+    /// XXH3-64 of the file's bytes from the end of the previous footer (or the file's start) to
+    /// the start of the footer that first listed the row group.
+    pub digests: Vec<SpanDigest>,
+}
+
+/// A span of the file and its digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SpanDigest {
+    /// First byte.
+    pub start: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// XXH3-64, seed 0.
+    pub xxh3: u64,
+}
+
+/// A footer found in a file.
+#[derive(Debug, Clone)]
+pub struct Footer {
+    /// Row groups and schema.
+    pub metadata: Arc<ParquetMetaData>,
+    /// What it says of itself.
+    pub note: FooterNote,
+    /// First byte of the footer.
+    pub start: u64,
+    /// One past its last byte: the length of the file as of that checkpoint.
+    pub end: u64,
+}
+
+/// The bytes of a complete footer that begins at file offset `start`.
+pub(super) fn write(
+    row_groups: &[RowGroupMetaData],
+    note: &FooterNote,
+    start: u64,
+) -> Result<Vec<u8>, parquet::errors::ParquetError> {
+    let rows = row_groups.iter().map(RowGroupMetaData::num_rows).sum();
+    let ledger = serde_json::to_string(&note.ledger)
+        .expect("a ledger is counters and strings, which always serialise");
+    let digests: Vec<String> = note
+        .digests
+        .iter()
+        .map(|d| format!("{}-{}:{:016x}", d.start, d.end, d.xxh3))
+        .collect();
+    let pairs = vec![
+        KeyValue::new(
+            ARROW_SCHEMA_META_KEY.to_owned(),
+            encode_arrow_schema(&STORED),
+        ),
+        KeyValue::new(FORMAT.to_owned(), note.format.to_string()),
+        KeyValue::new(RECORDER.to_owned(), note.recorder.to_string()),
+        KeyValue::new(SEGMENT.to_owned(), note.segment.to_string()),
+        KeyValue::new(OFFSET.to_owned(), start.to_string()),
+        KeyValue::new(LEDGER.to_owned(), ledger),
+        KeyValue::new(DIGESTS.to_owned(), digests.join(",")),
+        KeyValue::new(SELF.to_owned(), UNSIGNED.to_owned()),
+    ];
+    let schema = row_groups
+        .first()
+        .expect("a footer is written after a row group, never before the first")
+        .schema_descr_ptr();
+    let created = concat!("inferdiff ", env!("CARGO_PKG_VERSION")).to_owned();
+    let file = FileMetaData::new(2, rows, Some(created), Some(pairs), schema, None);
+    let metadata = ParquetMetaDataBuilder::new(file)
+        .set_row_groups(row_groups.to_vec())
+        .build();
+    let mut out = Vec::with_capacity(4096 * (row_groups.len() + 1));
+    ParquetMetaDataWriter::new(&mut out, &metadata).finish()?;
+    let signature = format!("{:016x}", xxh3_64(&out));
+    let at = signature_at(&out, UNSIGNED).expect("the pair was put into this footer just above");
+    out[at..at + signature.len()].copy_from_slice(signature.as_bytes());
+    Ok(out)
+}
+
+/// Where the value of [`SELF`] stands in a serialised footer.
+fn signature_at(footer: &[u8], value: &str) -> Option<usize> {
+    let key = memchr::memmem::rfind(footer, SELF.as_bytes())? + SELF.len();
+    // Thrift's compact protocol puts a field header and a length between key and value.
+    let after = footer.get(key..(key + 8 + value.len()).min(footer.len()))?;
+    memchr::memmem::find(after, value.as_bytes()).map(|at| key + at)
+}
+
+/// True when the footer's bytes are those that were written.
+fn is_authentic(footer: &[u8], signature: &str) -> bool {
+    if signature.len() != UNSIGNED.len() {
+        return false;
+    }
+    let Some(at) = signature_at(footer, signature) else {
+        return false;
+    };
+    let mut unsigned = footer.to_vec();
+    unsigned[at..at + UNSIGNED.len()].copy_from_slice(UNSIGNED.as_bytes());
+    u64::from_str_radix(signature, 16).is_ok_and(|s| s == xxh3_64(&unsigned))
+}
+
+/// Parses the footer that ends at `end`, if it is one of ours and belongs to `segment`
+/// (`None`: any segment).
+pub(super) fn at(
+    file: &dyn ReadFile,
+    end: u64,
+    segment: Option<Ulid>,
+) -> std::io::Result<Option<Footer>> {
+    if end < TAIL + 4 {
+        return Ok(None);
+    }
+    let mut tail = [0u8; 8];
+    file.read_exact_at(&mut tail, end - TAIL)?;
+    let (length, magic) = tail.split_at(4);
+    let length = u64::from(u32::from_le_bytes(
+        length.try_into().expect("split at 4 of 8"),
+    ));
+    if magic != MAGIC || length > MAX_FOOTER || length + TAIL + 4 > end {
+        return Ok(None);
+    }
+    let start = end - TAIL - length;
+    let mut bytes = vec![0; usize::try_from(length + TAIL).expect("capped at 64 MiB")];
+    file.read_exact_at(&mut bytes, start)?;
+    let thrift = &bytes[..bytes.len() - 8];
+    // Anybody may have written these bytes (payloads are other people's): the cheap refusal first.
+    if memchr::memmem::rfind(thrift, SELF.as_bytes()).is_none() {
+        return Ok(None);
+    }
+    let Ok(metadata) = ParquetMetaDataReader::decode_metadata(thrift) else {
+        return Ok(None);
+    };
+    let Some((note, offset, signature)) = note_of(&metadata) else {
+        return Ok(None);
+    };
+    let ours = offset == start
+        && segment.is_none_or(|s| s == note.segment)
+        && is_authentic(&bytes, &signature);
+    let inside = metadata.row_groups().iter().all(|g| {
+        g.columns().iter().all(|c| {
+            let (from, length) = c.byte_range();
+            from.checked_add(length).is_some_and(|to| to <= start)
+        })
+    });
+    Ok((ours && inside).then(|| Footer {
+        metadata: Arc::new(metadata),
+        note,
+        start,
+        end,
+    }))
+}
+
+/// The note, the footer's own offset and its signature.
+fn note_of(metadata: &ParquetMetaData) -> Option<(FooterNote, u64, String)> {
+    let pairs = metadata.file_metadata().key_value_metadata()?;
+    let get = |key: &str| {
+        pairs
+            .iter()
+            .find(|kv| kv.key == key)
+            .and_then(|kv| kv.value.as_deref())
+    };
+    let digests = get(DIGESTS)?
+        .split(',')
+        .filter(|s| !s.is_empty())
+        .map(|s| {
+            let (span, xxh3) = s.split_once(':')?;
+            let (start, end) = span.split_once('-')?;
+            Some(SpanDigest {
+                start: start.parse().ok()?,
+                end: end.parse().ok()?,
+                xxh3: u64::from_str_radix(xxh3, 16).ok()?,
+            })
+        })
+        .collect::<Option<Vec<_>>>()?;
+    let note = FooterNote {
+        format: get(FORMAT)?.parse().ok()?,
+        recorder: Ulid::from_string(get(RECORDER)?).ok()?,
+        segment: Ulid::from_string(get(SEGMENT)?).ok()?,
+        ledger: serde_json::from_str(get(LEDGER)?).ok()?,
+        digests,
+    };
+    Some((note, get(OFFSET)?.parse().ok()?, get(SELF)?.to_owned()))
+}
+
+/// The last footer of `segment` in the file, searching backwards in windows: the file is never
+/// loaded whole.
+///
+/// # Errors
+/// Any I/O error.
+pub fn find_last(file: &dyn ReadFile, segment: Option<Ulid>) -> std::io::Result<Option<Footer>> {
+    const WINDOW: u64 = 1 << 20;
+    let mut window = Vec::new();
+    let mut to = file.len();
+    while to >= TAIL + 4 {
+        let from = to.saturating_sub(WINDOW);
+        window.resize(
+            usize::try_from(to - from).expect("a window is at most 1 MiB"),
+            0,
+        );
+        file.read_exact_at(&mut window, from)?;
+        for at_in_window in memchr::memmem::rfind_iter(&window, MAGIC) {
+            let end = from + at_in_window as u64 + MAGIC.len() as u64;
+            if let Some(footer) = at(file, end, segment)? {
+                return Ok(Some(footer));
+            }
+        }
+        if from == 0 {
+            break;
+        }
+        // Windows overlap by three bytes so that a magic across their border is seen once.
+        to = from + MAGIC.len() as u64 - 1;
+    }
+    Ok(None)
+}
+
+impl FooterNote {
+    pub(super) fn new(recorder: Ulid, segment: Ulid) -> Self {
+        Self {
+            format: FORMAT_VERSION,
+            recorder,
+            segment,
+            ledger: Ledger::default(),
+            digests: Vec::new(),
+        }
+    }
+}

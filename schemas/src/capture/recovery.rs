@@ -1,0 +1,171 @@
+//! What a killed recorder left behind.
+
+use std::path::Path;
+
+use ulid::Ulid;
+
+use super::meta::{read_json, write_json};
+use super::{CaptureError, Footer, Layout, Ledger, RecorderMeta, find_last};
+use crate::storage::Storage;
+
+/// What recovery did with one abandoned segment.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Recovered {
+    /// The segment.
+    pub segment: String,
+    /// Rows that its last checkpoint had.
+    pub rows: u64,
+    /// Bytes after the last checkpoint, cut off.
+    pub cut_bytes: u64,
+    /// What was done: `sealed`, `removed` (nothing was written) or `set_aside` (bytes, but no
+    /// complete checkpoint: kept as `_<ulid>.parquet.torn`).
+    pub action: &'static str,
+}
+
+/// Cuts every growing segment that nobody holds back to its last checkpoint and seals it; marks
+/// recorders that ended without saying so.
+///
+/// Segments of live recorders (locked) are left alone.
+pub(super) fn recover(
+    storage: &dyn Storage,
+    layout: &Layout,
+) -> Result<Vec<Recovered>, CaptureError> {
+    let root = layout.root();
+    let entries = storage.list(root).map_err(CaptureError::io("list", root))?;
+    let mut done = Vec::new();
+    for segment in entries.iter().filter_map(|e| Layout::parse_open(&e.name)) {
+        if let Some(recovered) = recover_segment(storage, layout, segment)? {
+            done.push(recovered);
+        }
+    }
+    if !done.is_empty() {
+        storage
+            .sync_dir(root)
+            .map_err(CaptureError::io("sync", root))?;
+    }
+    mark_crashed(storage, layout)?;
+    Ok(done)
+}
+
+fn recover_segment(
+    storage: &dyn Storage,
+    layout: &Layout,
+    segment: Ulid,
+) -> Result<Option<Recovered>, CaptureError> {
+    let path = layout.open(segment);
+    let file = match storage.open_locked(&path) {
+        Ok(Some(file)) => Some(file),
+        Ok(None) => return Ok(None),
+        // Sealed or removed by its owner between the listing and now.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(CaptureError::io("open", &path)(e)),
+    };
+    let mut file = file.expect("the arm above returned where there was none");
+    let read = storage
+        .open(&path)
+        .map_err(CaptureError::io("open", &path))?;
+    let length = read.len();
+    let last = find_last(read.as_ref(), Some(segment)).map_err(CaptureError::io("read", &path))?;
+    let recovered = |rows, cut_bytes, action| {
+        Ok(Some(Recovered {
+            segment: segment.to_string(),
+            rows,
+            cut_bytes,
+            action,
+        }))
+    };
+    let Some(Footer { metadata, end, .. }) = last else {
+        // The four bytes are the magic that opens every Parquet file.
+        if length <= 4 {
+            storage
+                .remove(&path)
+                .map_err(CaptureError::io("remove", &path))?;
+            return recovered(0, length, "removed");
+        }
+        let torn = path.with_extension("torn");
+        storage
+            .rename(&path, &torn)
+            .map_err(CaptureError::io("rename", &path))?;
+        return recovered(0, length, "set_aside");
+    };
+    if end < length {
+        file.truncate(end)
+            .map_err(CaptureError::io("truncate", &path))?;
+    }
+    file.sync().map_err(CaptureError::io("sync", &path))?;
+    storage
+        .rename(&path, &layout.sealed(segment))
+        .map_err(CaptureError::io("rename", &path))?;
+    let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or(0);
+    recovered(rows, length - end, "sealed")
+}
+
+/// A recorder without `stopped` whose lock is free has crashed: its books are those of its last
+/// checkpoint.
+fn mark_crashed(storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+    let folder = layout.recorders();
+    let entries = storage
+        .list(&folder)
+        .map_err(CaptureError::io("list", &folder))?;
+    for name in entries.iter().filter_map(|e| e.name.strip_suffix(".json")) {
+        let Ok(recorder) = Ulid::from_string(name) else {
+            continue;
+        };
+        let path = layout.recorder(recorder);
+        let mut meta: RecorderMeta = read_json(storage, &path)?;
+        if meta.stopped.is_some() || meta.crashed {
+            continue;
+        }
+        let lock = layout.recorder_lock(recorder);
+        let held = match storage.open_locked(&lock) {
+            Ok(held) => held,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(CaptureError::io("open", &lock)(e)),
+        };
+        let Some(_held) = held else { continue };
+        if let Some(ledger) = last_ledger(storage, layout, recorder)? {
+            meta.ledger = ledger;
+        }
+        meta.crashed = true;
+        write_json(storage, &path, &meta)?;
+        storage
+            .remove(&lock)
+            .map_err(CaptureError::io("remove", &lock))?;
+    }
+    Ok(())
+}
+
+/// The newest ledger of a recorder in any sealed segment.
+fn last_ledger(
+    storage: &dyn Storage,
+    layout: &Layout,
+    recorder: Ulid,
+) -> Result<Option<Ledger>, CaptureError> {
+    let root = layout.root();
+    let entries = storage.list(root).map_err(CaptureError::io("list", root))?;
+    let mut newest: Option<Ledger> = None;
+    for segment in entries.iter().filter_map(|e| Layout::parse_sealed(&e.name)) {
+        let Some(footer) = footer_of(storage, &layout.sealed(segment), segment)? else {
+            continue;
+        };
+        let ledger = footer.note.ledger;
+        if footer.note.recorder == recorder
+            && newest
+                .as_ref()
+                .is_none_or(|n| n.accepted <= ledger.accepted)
+        {
+            newest = Some(ledger);
+        }
+    }
+    Ok(newest)
+}
+
+fn footer_of(
+    storage: &dyn Storage,
+    path: &Path,
+    segment: Ulid,
+) -> Result<Option<Footer>, CaptureError> {
+    let file = storage.open(path).map_err(CaptureError::io("open", path))?;
+    super::footer::at(file.as_ref(), file.len(), Some(segment))
+        .map_err(CaptureError::io("read", path))
+}

@@ -1,0 +1,234 @@
+//! `captures verify`: every footer, span digest, page, input digest and book.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde::Serialize;
+use ulid::Ulid;
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Capture, CaptureError, Ledger, Projection, Segment};
+use crate::digest::input_digest;
+
+/// What verification found.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Report {
+    /// Nothing is damaged and all books balance.
+    pub ok: bool,
+    /// Readable segments.
+    pub segments: u64,
+    /// Rows read whole.
+    pub rows: u64,
+    /// Exchanges read whole.
+    pub exchanges: u64,
+    /// Per recorder process.
+    pub recorders: Vec<Books>,
+    /// What is wrong, one sentence each.
+    pub problems: Vec<String>,
+}
+
+/// The books of one recorder against what is on disk.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Books {
+    /// The process.
+    pub recorder: String,
+    /// `stopped`, `crashed` or `running`.
+    pub state: &'static str,
+    /// Its ledger.
+    pub ledger: Ledger,
+    /// accepted = recorded + Σ dropped + in_flight.
+    pub balances: bool,
+    /// Exchanges of it found on disk.
+    pub on_disk: u64,
+}
+
+/// Checks a capture whole. Reads one row group at a time.
+///
+/// # Errors
+/// Only where the storage itself fails; damage is reported, not returned.
+pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
+    let mut problems: Vec<String> = capture
+        .unreadable()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let mut seen: BTreeMap<Ulid, HashSet<u64>> = BTreeMap::new();
+    let mut repeated = 0u64;
+    let (mut rows, mut exchanges) = (0, 0);
+    // The newest books that a growing segment holds, for recorders that still run.
+    let mut growing: BTreeMap<Ulid, Ledger> = BTreeMap::new();
+    for segment in capture.segments() {
+        spans(capture, segment, &mut problems)?;
+        let ledger = &segment.footer.note.ledger;
+        growing
+            .entry(segment.footer.note.recorder)
+            .and_modify(|newest| {
+                if newest.accepted <= ledger.accepted {
+                    newest.clone_from(ledger);
+                }
+            })
+            .or_insert_with(|| ledger.clone());
+        for row_group in 0..segment.row_groups {
+            let read = match capture.read(segment, row_group, Projection::Full) {
+                Ok(read) => read,
+                Err(e @ CaptureError::Io { .. }) => return Err(e),
+                Err(e) => {
+                    problems.push(e.to_string());
+                    continue;
+                }
+            };
+            for exchange in read {
+                rows += 1;
+                if exchange.last {
+                    exchanges += 1;
+                    if !seen
+                        .entry(exchange.recorder)
+                        .or_default()
+                        .insert(exchange.seq)
+                    {
+                        repeated += 1;
+                    }
+                }
+                for tensor in exchange.inputs.iter().chain(&exchange.outputs).flatten() {
+                    if let Err(e) = tensor.check() {
+                        problems.push(format!("exchange {}: {e}", exchange.id));
+                    }
+                }
+                let inputs = exchange.inputs.as_deref();
+                if exchange.input_digest != inputs.map(input_digest) {
+                    problems.push(format!(
+                        "exchange {}: its inputs do not give the input_digest stored with them",
+                        exchange.id
+                    ));
+                }
+            }
+        }
+    }
+    if repeated > 0 {
+        problems.push(format!("{repeated} exchanges are there more than once"));
+    }
+    let recorders = books(capture, &seen, &growing, &mut problems);
+    Ok(Report {
+        ok: problems.is_empty(),
+        segments: capture.segments().len() as u64,
+        rows,
+        exchanges,
+        recorders,
+        problems,
+    })
+}
+
+/// Checks that footers list contiguous spans and that their bytes still give their digests.
+fn spans(
+    capture: &Capture,
+    segment: &Segment,
+    problems: &mut Vec<String>,
+) -> Result<(), CaptureError> {
+    let path = &segment.path;
+    let file = capture
+        .storage()
+        .open(path)
+        .map_err(CaptureError::io("open", path))?;
+    let mut buffer = vec![0; 1 << 20];
+    for (i, span) in segment.footer.note.digests.iter().enumerate() {
+        if span.end > segment.bytes || span.start > span.end {
+            problems.push(format!(
+                "{}: row group {i} lies outside the file",
+                path.display()
+            ));
+            continue;
+        }
+        let mut hash = Xxh3::new();
+        let mut at = span.start;
+        while at < span.end {
+            let n = usize::try_from((span.end - at).min(1 << 20)).expect("at most 1 MiB");
+            file.read_exact_at(&mut buffer[..n], at)
+                .map_err(CaptureError::io("read", path))?;
+            hash.update(&buffer[..n]);
+            at += n as u64;
+        }
+        if hash.digest() != span.xxh3 {
+            problems.push(format!(
+                "{}: row group {i} (bytes {}..{}) has changed since it was written",
+                path.display(),
+                span.start,
+                span.end
+            ));
+        }
+    }
+    if segment.footer.note.digests.len() != segment.row_groups {
+        problems.push(format!(
+            "{}: {} row groups but {} digests",
+            path.display(),
+            segment.row_groups,
+            segment.footer.note.digests.len()
+        ));
+    }
+    Ok(())
+}
+
+fn books(
+    capture: &Capture,
+    seen: &BTreeMap<Ulid, HashSet<u64>>,
+    growing: &BTreeMap<Ulid, Ledger>,
+    problems: &mut Vec<String>,
+) -> Vec<Books> {
+    let mut out = Vec::new();
+    for meta in capture.recorders() {
+        let id = Ulid::from_string(&meta.recorder).ok();
+        let state = match (&meta.stopped, meta.crashed) {
+            (_, true) => "crashed",
+            (Some(_), _) => "stopped",
+            (None, _) => "running",
+        };
+        let newest = id.and_then(|id| growing.get(&id));
+        let ledger = match newest {
+            Some(newest) if state == "running" => newest.clone(),
+            _ => meta.ledger.clone(),
+        };
+        let on_disk = id.and_then(|id| seen.get(&id)).map_or(0, HashSet::len) as u64;
+        let balances = ledger.balances();
+        let name = &meta.recorder;
+        if !balances {
+            problems.push(format!(
+                "recorder {name}: accepted {} is not recorded {} + dropped {} + in flight {}",
+                ledger.accepted,
+                ledger.recorded,
+                ledger.dropped_total(),
+                ledger.in_flight
+            ));
+        }
+        let expected = ledger
+            .recorded
+            .saturating_sub(ledger.removed.values().sum());
+        if on_disk != expected {
+            problems.push(format!(
+                "recorder {name}: {expected} exchanges should be on disk, {on_disk} are"
+            ));
+        }
+        if state == "stopped" && ledger.in_flight != 0 {
+            problems.push(format!(
+                "recorder {name} stopped with {} exchanges neither recorded nor dropped",
+                ledger.in_flight
+            ));
+        }
+        out.push(Books {
+            recorder: name.clone(),
+            state,
+            ledger,
+            balances,
+            on_disk,
+        });
+    }
+    for id in seen.keys() {
+        if !capture
+            .recorders()
+            .iter()
+            .any(|m| m.recorder == id.to_string())
+        {
+            problems.push(format!(
+                "exchanges of recorder {id} are there but not its books"
+            ));
+        }
+    }
+    out
+}

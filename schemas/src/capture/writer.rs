@@ -1,0 +1,265 @@
+//! The one writer of a recorder process: buffers, checkpoints, rotates, keeps the books.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ulid::Ulid;
+
+use super::meta::write_json;
+use super::recovery::{Recovered, recover};
+use super::segment::Segment;
+use super::{CaptureError, CaptureMeta, FORMAT_VERSION, Layout, Ledger, RecorderMeta};
+use crate::Exchange;
+use crate::storage::{Storage, WriteFile};
+
+/// When written rows are made durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SyncPolicy {
+    /// `fdatasync` at every checkpoint.
+    #[default]
+    Checkpoint,
+    /// Only when a segment is sealed: a power cut may lose the growing segment, a kill does not.
+    Seal,
+}
+
+/// When the writer checkpoints and rotates.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// Checkpoint at this many buffered bytes. Default 32 MiB.
+    pub flush_bytes: u64,
+    /// Checkpoint when the oldest buffered exchange is this old. Default 1 s.
+    pub flush_age: Duration,
+    /// Seal at this many row groups; every footer repeats all earlier ones. Default and most: 32;
+    /// fewer where tiny row groups would let footers outgrow the write bound.
+    pub max_row_groups: usize,
+    /// Seal at this many bytes. Default 256 MiB.
+    pub max_segment_bytes: u64,
+    /// Seal at this age. Default 1 h.
+    pub max_segment_age: Duration,
+    /// When rows are made durable.
+    pub sync: SyncPolicy,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        Self {
+            flush_bytes: 32 << 20,
+            flush_age: Duration::from_secs(1),
+            max_row_groups: 32,
+            max_segment_bytes: 256 << 20,
+            max_segment_age: Duration::from_secs(3600),
+            sync: SyncPolicy::Checkpoint,
+        }
+    }
+}
+
+/// Writes the exchanges of one recorder process into a capture.
+pub struct CaptureWriter {
+    storage: Arc<dyn Storage>,
+    layout: Layout,
+    recorder: Ulid,
+    meta: RecorderMeta,
+    options: WriterOptions,
+    segment: Option<Segment>,
+    buffer: Vec<Exchange>,
+    buffered_bytes: u64,
+    oldest: Option<Instant>,
+    /// Kept for its lock: while it lives, recovery leaves this recorder alone.
+    _lock: Box<dyn WriteFile>,
+}
+
+impl CaptureWriter {
+    /// Opens a capture for one recorder process: creates the directory, writes `_capture.json` if
+    /// there is none, recovers what crashed recorders left, registers the recorder.
+    ///
+    /// # Errors
+    /// [`CaptureError::TooNew`] for a capture of a newer format, [`CaptureError::Io`] and
+    /// [`CaptureError::Damaged`] otherwise.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        meta: CaptureMeta,
+        recorder: RecorderMeta,
+        options: WriterOptions,
+    ) -> Result<(Self, Vec<Recovered>), CaptureError> {
+        let layout = Layout::new(dir);
+        let id = Ulid::from_string(&recorder.recorder)
+            .map_err(|e| CaptureError::damaged(dir, format!("recorder id: {e}")))?;
+        storage
+            .create_dir(&layout.recorders())
+            .map_err(CaptureError::io("create", layout.recorders()))?;
+        match super::reader::read_meta(storage.as_ref(), &layout) {
+            Ok(_) => {}
+            Err(CaptureError::NotACapture { .. }) => {
+                write_json(storage.as_ref(), &layout.meta(), &meta)?;
+            }
+            Err(e) => return Err(e),
+        }
+        let recovered = recover(storage.as_ref(), &layout)?;
+        let lock_path = layout.recorder_lock(id);
+        let lock = storage
+            .create(&lock_path)
+            .map_err(CaptureError::io("create", &lock_path))?;
+        write_json(storage.as_ref(), &layout.recorder(id), &recorder)?;
+        let writer = Self {
+            storage,
+            layout,
+            recorder: id,
+            meta: recorder,
+            options,
+            segment: None,
+            buffer: Vec::new(),
+            buffered_bytes: 0,
+            oldest: None,
+            _lock: lock,
+        };
+        Ok((writer, recovered))
+    }
+
+    /// A fresh `_capture.json` for format version [`FORMAT_VERSION`].
+    pub fn new_meta(created: String) -> CaptureMeta {
+        CaptureMeta {
+            format: FORMAT_VERSION,
+            created,
+            upstream: None,
+            upstream_metadata: Default::default(),
+            keep: Default::default(),
+            sample_rate: 1.0,
+        }
+    }
+
+    /// Buffers an exchange until the next checkpoint.
+    pub fn append(&mut self, exchange: Exchange) {
+        self.oldest.get_or_insert_with(Instant::now);
+        self.buffered_bytes += weight(&exchange);
+        self.buffer.push(exchange);
+    }
+
+    /// Bytes that buffered exchanges hold.
+    pub fn buffered_bytes(&self) -> u64 {
+        self.buffered_bytes
+    }
+
+    /// Exchanges buffered.
+    pub fn buffered(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// True when a checkpoint is due by bytes or age; never when nothing is buffered.
+    pub fn due(&self, now: Instant) -> bool {
+        self.buffered_bytes >= self.options.flush_bytes
+            || self.next_due().is_some_and(|due| due <= now)
+    }
+
+    /// When the next checkpoint is due by age.
+    pub fn next_due(&self) -> Option<Instant> {
+        self.oldest.map(|oldest| oldest + self.options.flush_age)
+    }
+
+    /// Writes everything buffered as one row group with a complete footer, and rotates the segment
+    /// where it is full. Moves the exchanges from `in_flight` to `recorded`.
+    ///
+    /// # Errors
+    /// A storage error: the exchanges are then counted as dropped `write_error`, the segment ends
+    /// at its last checkpoint, and the next checkpoint begins a new one.
+    pub fn checkpoint(&mut self, ledger: &mut Ledger) -> Result<(), CaptureError> {
+        if self.buffer.is_empty() {
+            return self.rotate(false);
+        }
+        let exchanges = std::mem::take(&mut self.buffer);
+        self.buffered_bytes = 0;
+        self.oldest = None;
+        // Long streams have several rows but are one exchange: the last part closes its books.
+        let ended = exchanges.iter().filter(|e| e.last).count() as u64;
+        let mut after = ledger.clone();
+        after.in_flight = after.in_flight.saturating_sub(ended);
+        after.recorded += ended;
+        match self.write(&exchanges, &after) {
+            Ok(()) => {
+                *ledger = after;
+                self.rotate(false)
+            }
+            Err(e) => {
+                ledger.in_flight = ledger.in_flight.saturating_sub(ended);
+                ledger.drop("write_error", ended);
+                if let Some(segment) = self.segment.take() {
+                    // Where even this fails the file stays as it is, unlocked: recovery cuts it.
+                    let _ = segment.abandon(self.storage.as_ref(), &self.layout);
+                }
+                Err(e)
+            }
+        }
+    }
+
+    fn write(&mut self, exchanges: &[Exchange], ledger: &Ledger) -> Result<(), CaptureError> {
+        let segment = match &mut self.segment {
+            Some(segment) => segment,
+            none => none.insert(Segment::create(
+                self.storage.as_ref(),
+                &self.layout,
+                self.recorder,
+                Ulid::generate(),
+            )?),
+        };
+        segment.checkpoint(
+            exchanges,
+            ledger,
+            self.options.sync == SyncPolicy::Checkpoint,
+        )
+    }
+
+    fn rotate(&mut self, force: bool) -> Result<(), CaptureError> {
+        let full = self.segment.as_ref().is_some_and(|s| {
+            force
+                || s.row_groups >= self.options.max_row_groups
+                || s.footers_outgrow_data()
+                || s.durable >= self.options.max_segment_bytes
+                || s.opened.elapsed() >= self.options.max_segment_age
+        });
+        match self.segment.take_if(|_| full) {
+            Some(segment) => segment.seal(self.storage.as_ref(), &self.layout),
+            None => Ok(()),
+        }
+    }
+
+    /// Last checkpoint, seal, final books.
+    ///
+    /// # Errors
+    /// The first storage error; the books are written as far as the storage lets them.
+    pub fn close(mut self, ledger: &mut Ledger, stopped: String) -> Result<(), CaptureError> {
+        let last = self.checkpoint(ledger);
+        let sealed = self.rotate(true);
+        self.meta.ledger = ledger.clone();
+        self.meta.stopped = Some(stopped);
+        let path = self.layout.recorder(self.recorder);
+        let books = write_json(self.storage.as_ref(), &path, &self.meta);
+        let lock = self.layout.recorder_lock(self.recorder);
+        let unlocked = self
+            .storage
+            .remove(&lock)
+            .map_err(CaptureError::io("remove", &lock));
+        last.and(sealed).and(books).and(unlocked)
+    }
+}
+
+/// Bytes that an exchange holds: payloads, and a flat share for everything else.
+pub fn weight(exchange: &Exchange) -> u64 {
+    const REST: u64 = 1024;
+    let tensors = [&exchange.inputs, &exchange.outputs];
+    REST + payload(exchange)
+        + 128 * tensors.into_iter().flatten().map(Vec::len).sum::<usize>() as u64
+}
+
+/// Bytes of tensors and bodies.
+pub(super) fn payload(exchange: &Exchange) -> u64 {
+    let tensors = [&exchange.inputs, &exchange.outputs]
+        .into_iter()
+        .flatten()
+        .flatten();
+    let bodies = [&exchange.request_body, &exchange.response_body];
+    let data = tensors
+        .map(|t| t.data.as_ref())
+        .chain(bodies.into_iter().map(Option::as_ref));
+    data.flatten().map(|b| b.len() as u64).sum()
+}

@@ -1,0 +1,152 @@
+//! What is written is what is read.
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{accept, any_exchange, exchange, open_writer, read_all};
+use inferdiff_schemas::capture::{
+    Capture, CaptureError, Ledger, Projection, WriterOptions, verify,
+};
+use inferdiff_schemas::storage::Disk;
+use proptest::prelude::*;
+use ulid::Ulid;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn any_exchanges_survive_any_checkpoints(
+        batches in prop::collection::vec(
+            prop::collection::vec(any_exchange(Ulid::from_parts(1, 1)), 1..4), 1..4),
+        row_groups in 1usize..4,
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = WriterOptions { max_row_groups: row_groups, ..Default::default() };
+        let mut writer = open_writer(dir.path(), Ulid::from_parts(1, 1), options);
+        let mut ledger = Ledger::default();
+        for batch in &batches {
+            for e in batch {
+                accept(&mut writer, &mut ledger, e.clone());
+            }
+            writer.checkpoint(&mut ledger).unwrap();
+            prop_assert!(ledger.balances());
+        }
+        writer.close(&mut ledger, "2026-01-01T00:00:01Z".into()).unwrap();
+        prop_assert_eq!(ledger.in_flight, 0);
+        let mut expected: Vec<_> = batches.into_iter().flatten().collect();
+        let mut read = read_all(dir.path());
+        // Segments sort by ULID, which within one millisecond is not their order of writing.
+        let key = |e: &inferdiff_schemas::Exchange| format!("{e:?}");
+        expected.sort_by_key(key);
+        read.sort_by_key(key);
+        prop_assert_eq!(read, expected);
+    }
+}
+
+#[test]
+fn a_growing_segment_is_whole_at_every_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Ulid::generate();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    for seq in 0..10 {
+        accept(
+            &mut writer,
+            &mut ledger,
+            exchange(recorder, seq, Bytes::from(vec![7; 5000])),
+        );
+        writer.checkpoint(&mut ledger).unwrap();
+        let all = read_all(dir.path());
+        assert_eq!(all.len() as u64, seq + 1);
+        let report = verify(&Capture::open(Arc::new(Disk), dir.path()).unwrap()).unwrap();
+        assert!(report.ok, "{:?}", report.problems);
+    }
+}
+
+#[test]
+fn projections_leave_out_what_they_say_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Ulid::generate();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    accept(
+        &mut writer,
+        &mut ledger,
+        exchange(recorder, 0, Bytes::from_static(b"abc")),
+    );
+    writer.close(&mut ledger, String::new()).unwrap();
+    let capture = Capture::open(Arc::new(Disk), dir.path()).unwrap();
+    let read = |p| {
+        capture
+            .read(&capture.segments()[0], 0, p)
+            .unwrap()
+            .remove(0)
+    };
+    let (keys, shapes, full) = (
+        read(Projection::Keys),
+        read(Projection::Shapes),
+        read(Projection::Full),
+    );
+    assert_eq!(keys.inputs, None);
+    assert_eq!(keys.client_request_id, full.client_request_id);
+    let shaped = &shapes.inputs.unwrap()[0];
+    assert_eq!(
+        (shaped.shape.as_slice(), &shaped.data),
+        ([1, 3].as_slice(), &None)
+    );
+    assert_eq!(
+        full.inputs.unwrap()[0].data.as_deref(),
+        Some(b"abc".as_slice())
+    );
+}
+
+#[test]
+fn a_flipped_bit_is_named_and_its_neighbours_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Ulid::generate();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    for seq in 0..3u8 {
+        let payload = Bytes::from(vec![seq + 1; 6000]);
+        accept(
+            &mut writer,
+            &mut ledger,
+            exchange(recorder, seq.into(), payload),
+        );
+        writer.checkpoint(&mut ledger).unwrap();
+    }
+    writer.close(&mut ledger, String::new()).unwrap();
+    let capture = Capture::open(Arc::new(Disk), dir.path()).unwrap();
+    let segment = &capture.segments()[0];
+    let mut bytes = std::fs::read(&segment.path).unwrap();
+    let at = bytes.windows(64).position(|w| w == [2u8; 64]).unwrap();
+    bytes[at] ^= 4;
+    std::fs::write(&segment.path, bytes).unwrap();
+    let report = verify(&capture).unwrap();
+    assert!(!report.ok);
+    assert!(
+        report.problems[0].contains("row group 1"),
+        "{:?}",
+        report.problems
+    );
+    assert_eq!(report.rows, 3, "the rows themselves are still read");
+}
+
+#[test]
+fn a_newer_format_and_a_missing_capture_say_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Capture::open(Arc::new(Disk), dir.path()).err().unwrap();
+    assert!(matches!(missing, CaptureError::NotACapture { .. }));
+    std::fs::write(
+        dir.path().join("_capture.json"),
+        r#"{"format": 99, "shape": "unknown"}"#,
+    )
+    .unwrap();
+    let newer = Capture::open(Arc::new(Disk), dir.path()).err().unwrap();
+    assert!(newer.to_string().contains("newer inferdiff"), "{newer}");
+    std::fs::write(dir.path().join("_capture.json"), "{").unwrap();
+    let broken = Capture::open(Arc::new(Disk), dir.path()).err().unwrap();
+    assert!(matches!(broken, CaptureError::Damaged { .. }));
+}
