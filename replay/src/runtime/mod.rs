@@ -1,5 +1,11 @@
 //! The runtime seam: what executes a stage.
 
+mod onnxruntime;
+mod recorded;
+
+pub use onnxruntime::{OnnxRuntime, prove_off};
+pub use recorded::Recorded;
+
 use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::{Exchange, Tensor};
@@ -63,4 +69,39 @@ pub trait Runtime {
     /// # Errors
     /// [`OpenError`], in the runtime's own words.
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError>;
+}
+
+/// The runtimes that stages may name.
+#[derive(Default)]
+pub struct Runtimes(Vec<Box<dyn Runtime>>);
+
+impl Runtimes {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a runtime; a later one of the same name wins.
+    #[must_use]
+    pub fn with(mut self, runtime: impl Runtime + 'static) -> Self {
+        self.0.push(Box::new(runtime));
+        self
+    }
+
+    /// Opens a stage on the runtime that it names.
+    ///
+    /// # Errors
+    /// [`OpenError`]; `Failed` where no runtime has that name.
+    pub fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
+        let Some(runtime) = self.0.iter().rev().find(|r| r.name() == stage.runtime) else {
+            let known: Vec<_> = self.0.iter().map(|r| r.name()).collect();
+            return Err(OpenError::Failed(format!(
+                "stage `{}`: there is no runtime `{}` in this build; it has {}",
+                stage.name,
+                stage.runtime,
+                known.join(", ")
+            )));
+        };
+        runtime.open(stage)
+    }
 }

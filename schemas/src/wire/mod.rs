@@ -1,39 +1,37 @@
 //! Wire decode: `RawExchange → Exchange`.
 //!
 //! One module per protocol. [`decode`] never fails and never panics: what cannot be decoded keeps
-//! its raw body and the reason.
+//! its raw body and the reason. What each protocol's decoder does, and what is kept raw:
+//! `docs/protocols.md`.
 
-use ulid::Ulid;
+mod binary;
+mod data;
+mod json;
+mod keep;
+mod respond;
+mod route;
+mod row;
 
-use crate::{Exchange, RawExchange};
+pub use binary::{BinaryHeader, binary_header};
+pub use json::{OipRequest, OipResponse, RequestedOutput, decode_request, decode_response};
+pub use keep::{BodyPolicy, Keep};
+pub use respond::{EncodedResponse, encode_response};
+pub use route::{Infer, infer_route};
+pub use row::decode;
 
-/// Which raw bodies a capture keeps.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum BodyPolicy {
-    /// Only bodies that could not be decoded into tensors.
-    #[default]
-    Undecoded,
-    /// Every body.
-    All,
-    /// No body.
-    None,
+/// Why bytes are not what their protocol says.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct WireError(pub String);
+
+impl WireError {
+    pub(crate) fn new(why: impl ToString) -> Self {
+        Self(why.to_string())
+    }
 }
 
-/// What of an exchange may be kept. Nothing else reaches the disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Keep {
-    /// Request header names, lower case.
-    pub request_headers: Vec<String>,
-    /// Response header names, lower case.
-    pub response_headers: Vec<String>,
-    /// Query keys.
-    pub query_keys: Vec<String>,
-    /// Raw bodies.
-    pub bodies: BodyPolicy,
-}
-
-/// Decodes one exchange of `recorder`, by the protocol that its path and headers show.
-pub fn decode(raw: RawExchange, recorder: Ulid, keep: &Keep) -> Exchange {
-    let _ = (raw, recorder, keep);
-    unreachable!("replaced by the decoder")
+impl From<crate::TensorError> for WireError {
+    fn from(e: crate::TensorError) -> Self {
+        Self::new(e)
+    }
 }

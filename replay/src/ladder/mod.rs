@@ -1,0 +1,22 @@
+//! Ladders: ordered stages, the reference first (`docs/ladder.md`).
+//!
+//! TOML → [`file::File`] → [`resolve`] → `inferdiff_schemas::run::ladder::Ladder`.
+
+mod builtin;
+mod file;
+mod keys;
+mod resolve;
+
+pub use builtin::{BUILTIN, text as builtin_text};
+pub use keys::nearest;
+pub use resolve::{Given, resolve};
+
+/// Why a ladder cannot be used: what, where and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("ladder {place}: {why}")]
+pub struct LadderError {
+    /// File or built-in name.
+    pub place: String,
+    /// What is wrong.
+    pub why: String,
+}

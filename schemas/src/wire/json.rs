@@ -1,0 +1,275 @@
+//! Open Inference Protocol v2 REST: requests and responses, JSON with or without binary blobs.
+//!
+//! Sources: the protocol's REST specification ("Inference"), and the binary tensor data extension.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{BinaryHeader, WireError, data};
+use crate::tensor::{Datatype, MAX_PAYLOAD_BYTES, Payload, Tensor};
+
+/// An output that a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestedOutput {
+    /// Name.
+    pub name: String,
+    /// `parameters.binary_data`: `None` where the request leaves it to `binary_data_output`.
+    pub binary: Option<bool>,
+}
+
+/// A decoded inference request.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OipRequest {
+    /// The client's id.
+    pub id: Option<String>,
+    /// Parameters as a JSON object.
+    pub parameters: Option<String>,
+    /// `parameters.sequence_id`, numbers in decimal.
+    pub sequence_id: Option<String>,
+    /// `parameters.binary_data_output`.
+    pub binary_output: bool,
+    /// Inputs.
+    pub inputs: Vec<Tensor>,
+    /// Outputs asked for by name; `None` = all.
+    pub outputs: Option<Vec<RequestedOutput>>,
+}
+
+/// A decoded inference response.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OipResponse {
+    /// Version that answered.
+    pub model_version: Option<String>,
+    /// Outputs.
+    pub outputs: Vec<Tensor>,
+}
+
+#[derive(Deserialize)]
+struct Request<'a> {
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    inputs: Vec<WireTensor<'a>>,
+    #[serde(borrow)]
+    outputs: Option<Vec<WireOutput<'a>>>,
+}
+
+#[derive(Deserialize)]
+struct Response<'a> {
+    model_version: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    outputs: Vec<WireTensor<'a>>,
+}
+
+#[derive(Deserialize)]
+struct WireOutput<'a> {
+    name: Cow<'a, str>,
+    #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct WireTensor<'a> {
+    name: Cow<'a, str>,
+    shape: Vec<i64>,
+    datatype: Cow<'a, str>,
+    #[serde(borrow)]
+    parameters: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+/// The parameters that decide how bytes are read; all others are only kept.
+#[derive(Deserialize, Default)]
+struct Meaning {
+    binary_data_size: Option<u64>,
+    binary_data: Option<bool>,
+    binary_data_output: Option<bool>,
+    shared_memory_region: Option<serde_json::Value>,
+    sequence_id: Option<serde_json::Value>,
+}
+
+impl Meaning {
+    fn of(parameters: Option<&RawValue>) -> Result<Self, WireError> {
+        match parameters {
+            None => Ok(Self::default()),
+            Some(raw) => {
+                serde_json::from_str(raw.get()).map_err(|e| WireError(format!("parameters: {e}")))
+            }
+        }
+    }
+}
+
+/// Decodes a request body.
+///
+/// # Errors
+/// Anything that the body claims and does not hold.
+pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, WireError> {
+    let (json, blobs) = split(body, header)?;
+    let text = readable(&json)?;
+    let request: Request<'_> = serde_json::from_str(&text).map_err(WireError::new)?;
+    let meaning = Meaning::of(request.parameters)?;
+    let outputs = request.outputs.map(|outputs| {
+        outputs
+            .into_iter()
+            .map(|o| {
+                let binary = Meaning::of(o.parameters)?.binary_data;
+                Ok(RequestedOutput {
+                    name: o.name.into_owned(),
+                    binary,
+                })
+            })
+            .collect::<Result<Vec<_>, WireError>>()
+    });
+    Ok(OipRequest {
+        id: request.id.map(Cow::into_owned),
+        sequence_id: meaning.sequence_id.and_then(|v| match v {
+            serde_json::Value::String(s) if !s.is_empty() => Some(s),
+            // Triton reads 0 as "not part of a sequence".
+            serde_json::Value::Number(n) if n.as_u64() != Some(0) => Some(n.to_string()),
+            _ => None,
+        }),
+        binary_output: meaning.binary_data_output.unwrap_or(false),
+        parameters: request.parameters.map(|p| p.get().to_owned()),
+        inputs: tensors(request.inputs, blobs)?,
+        outputs: outputs.transpose()?,
+    })
+}
+
+/// Decodes the body of a 200 response.
+///
+/// # Errors
+/// Anything that the body claims and does not hold.
+pub fn decode_response(body: &Bytes, header: BinaryHeader) -> Result<OipResponse, WireError> {
+    let (json, blobs) = split(body, header)?;
+    let text = readable(&json)?;
+    let response: Response<'_> = serde_json::from_str(&text).map_err(WireError::new)?;
+    Ok(OipResponse {
+        model_version: response
+            .model_version
+            .map(Cow::into_owned)
+            .filter(|v| !v.is_empty()),
+        outputs: tensors(response.outputs, blobs)?,
+    })
+}
+
+fn split(body: &Bytes, header: BinaryHeader) -> Result<(Bytes, Bytes), WireError> {
+    match header {
+        BinaryHeader::AllJson => Ok((body.clone(), Bytes::new())),
+        BinaryHeader::Json(n) if n <= body.len() => Ok((body.slice(..n), body.slice(n..))),
+        BinaryHeader::Json(n) => Err(WireError(format!(
+            "the JSON header claims {n} bytes but the body has {}",
+            body.len()
+        ))),
+        BinaryHeader::RawInput => Err(WireError::new(
+            "a raw single input (header length 0) needs the model's metadata to be decoded",
+        )),
+    }
+}
+
+/// UTF-8, with Python's bare `NaN` and `Infinity` quoted where there are any.
+fn readable(json: &[u8]) -> Result<Cow<'_, str>, WireError> {
+    let text = std::str::from_utf8(json).map_err(|e| WireError(format!("JSON: {e}")))?;
+    let bare = memchr::memmem::find(json, b"NaN").is_some()
+        || memchr::memmem::find(json, b"Infinity").is_some();
+    Ok(if bare {
+        Cow::Owned(quote_bare_numbers(text))
+    } else {
+        Cow::Borrowed(text)
+    })
+}
+
+/// Python's json module writes NaN and ±Infinity bare, which JSON does not allow.
+fn quote_bare_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 16);
+    let (mut in_string, mut escaped) = (false, false);
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        if !in_string
+            && let Some(token) = ["NaN", "-Infinity", "Infinity"]
+                .into_iter()
+                .find(|t| rest.starts_with(t))
+        {
+            out.push('"');
+            out.push_str(token);
+            out.push('"');
+            rest = &rest[token.len()..];
+            continue;
+        }
+        match c {
+            '"' if !escaped => in_string = !in_string,
+            _ => {}
+        }
+        escaped = in_string && c == '\\' && !escaped;
+        out.push(c);
+        rest = &rest[c.len_utf8()..];
+    }
+    out
+}
+
+fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireError> {
+    let mut at = 0usize;
+    let mut out = Vec::with_capacity(wire.len());
+    for w in wire {
+        let meaning = Meaning::of(w.parameters)?;
+        let fail = |why: String| WireError(format!("tensor `{}`: {why}", w.name));
+        let datatype = Datatype::from_name(&w.datatype)
+            .ok_or_else(|| fail(format!("unknown datatype `{}`", w.datatype)))?;
+        let mut tensor = Tensor {
+            name: w.name.clone().into_owned(),
+            message: 0,
+            datatype,
+            parameters: w.parameters.map(|p| p.get().to_owned()),
+            payload: Payload::Inline,
+            data: None,
+            shape: w.shape,
+        };
+        // Before any data is read: a shape that lies must not cost memory.
+        tensor.elements()?;
+        tensor.data = match (meaning.binary_data_size, w.data) {
+            (Some(size), _) => {
+                let end = usize::try_from(size)
+                    .ok()
+                    .and_then(|size| at.checked_add(size));
+                let Some(end) = end.filter(|&end| end <= blobs.len()) else {
+                    let left = blobs.len() - at;
+                    return Err(fail(format!(
+                        "binary_data_size is {size} but {left} bytes are left"
+                    )));
+                };
+                let blob = blobs.slice(at..end);
+                at = end;
+                Some(blob)
+            }
+            (None, Some(raw)) => {
+                let data = data::decode(raw, datatype, &tensor.shape).map_err(|e| fail(e.0))?;
+                Some(data.into())
+            }
+            (None, None) if meaning.shared_memory_region.is_some() => {
+                tensor.payload = Payload::Shm;
+                None
+            }
+            (None, None) => return Err(fail("it has neither data nor binary_data_size".into())),
+        };
+        tensor.check()?;
+        if tensor
+            .data
+            .as_ref()
+            .is_some_and(|d| d.len() as u64 > MAX_PAYLOAD_BYTES)
+        {
+            tensor.payload = Payload::OverLimit;
+            tensor.data = None;
+        }
+        out.push(tensor);
+    }
+    if at != blobs.len() {
+        return Err(WireError(format!(
+            "{} bytes follow the last tensor",
+            blobs.len() - at
+        )));
+    }
+    Ok(out)
+}
