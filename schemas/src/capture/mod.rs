@@ -22,9 +22,7 @@ mod segment;
 mod verify;
 mod writer;
 
-// For run files that keep outputs in the same `list<tensor>` column (`run::outputs`). `encode`
-// makes views (`BinaryView`), `decode` reads `LargeBinary`: write ARROW:schema accordingly, or read
-// with `ArrowReaderOptions::with_schema`.
+// For run files that keep outputs in the same `list<tensor>` column (`run::outputs`).
 pub use error::CaptureError;
 pub use footer::{Footer, FooterNote, SpanDigest, find_last};
 pub use layout::{FORMAT_VERSION, Layout};
@@ -32,8 +30,8 @@ pub use ledger::Ledger;
 pub use meta::{CaptureMeta, RecorderMeta};
 pub use reader::{Capture, Projection, Segment};
 pub use recovery::Recovered;
+pub(crate) use schema::tensor_list;
 pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
 pub use verify::{Report, verify};
 pub use writer::{CaptureWriter, SyncPolicy, WriterOptions, weight};
-#[expect(unused_imports, reason = "the run files are written next")]
 pub(crate) use {decode::tensors as decode_tensors, encode::tensors as encode_tensors};

@@ -39,6 +39,11 @@ pub(super) fn tensor_fields(payload: &DataType) -> Fields {
     ])
 }
 
+/// The type of `inputs` and `outputs`, payloads as `payload`.
+pub(crate) fn tensor_list(payload: &DataType) -> DataType {
+    list(DataType::Struct(tensor_fields(payload)))
+}
+
 pub(super) fn message_fields() -> Fields {
     Fields::from(vec![
         Field::new("at_ns", DataType::UInt64, false),
@@ -58,7 +63,7 @@ pub(super) fn header_fields() -> Fields {
 
 fn schema(payload: &DataType) -> Schema {
     let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-    let tensors = || list(DataType::Struct(tensor_fields(payload)));
+    let tensors = || tensor_list(payload);
     let messages = || list(DataType::Struct(message_fields()));
     let headers = || list(DataType::Struct(header_fields()));
     Schema::new(vec![

@@ -21,6 +21,37 @@ pub enum Outcome {
     DatatypeMismatch,
 }
 
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 7] = [
+        Self::Compared,
+        Self::ReferenceFailed,
+        Self::StageFailed,
+        Self::BothFailed,
+        Self::MissingOutput,
+        Self::ShapeMismatch,
+        Self::DatatypeMismatch,
+    ];
+
+    /// The name stored in runs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Compared => "compared",
+            Self::ReferenceFailed => "reference_failed",
+            Self::StageFailed => "stage_failed",
+            Self::BothFailed => "both_failed",
+            Self::MissingOutput => "missing_output",
+            Self::ShapeMismatch => "shape_mismatch",
+            Self::DatatypeMismatch => "datatype_mismatch",
+        }
+    }
+
+    /// The outcome of that stored name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
+
 /// One stage against the reference for one item of one exchange and one output.
 ///
 /// All statistics are over elements finite in both (matched non-finite classes are counted apart);

@@ -4,13 +4,23 @@
 //! run/
 //!   run.json                             manifest: resolved ladder, digests, fingerprint
 //!   requests.parquet                     one row per exchange: keys for labels, weights, slices
-//!   stages/<name>/evidence.json
+//!   stages/<name>/status.json            completed, failed or unavailable, and why
+//!   stages/<name>/evidence.json          what the stage really executed
 //!   stages/<name>/comparisons/*.parquet  one row per (recorder, seq, item, output): numbers only
-//!   stages/<name>/outputs/*.parquet
+//!   stages/<name>/outputs/*.parquet      the reference's always, a stage's where its bits differ
 //!   verdicts.json
 //! ```
 
 pub mod comparison;
+mod comparison_file;
 pub mod evidence;
+mod files;
 pub mod ladder;
+pub mod layout;
+pub mod manifest;
+pub mod outputs;
+pub mod requests;
 pub mod verdicts;
+
+pub use comparison_file::{read_comparisons, write_comparisons};
+pub use files::{RunFileError, read_json, write_json};

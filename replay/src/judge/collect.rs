@@ -1,0 +1,179 @@
+//! Reads a run's comparisons into what judging needs: compact, one record per item and output.
+
+use std::collections::{BTreeMap, HashMap};
+
+use inferdiff_schemas::run::comparison::{Comparison, Outcome};
+use inferdiff_schemas::run::evidence::Evidence;
+use inferdiff_schemas::run::ladder::Stage;
+use inferdiff_schemas::run::layout::RunLayout;
+use inferdiff_schemas::run::manifest::{Manifest, StageStatus};
+use inferdiff_schemas::run::requests::RequestRow;
+use inferdiff_schemas::run::verdicts::OutputSummary;
+use inferdiff_schemas::run::{read_comparisons, read_json};
+use ulid::Ulid;
+
+use super::JudgeError;
+
+/// Everything judged of one stage.
+pub(super) struct StageData {
+    pub name: String,
+    pub stage: Stage,
+    pub is_recorded: bool,
+    pub status: Option<StageStatus>,
+    pub evidence: Option<Evidence>,
+    /// Exchanges by outcome (the worst of their rows).
+    pub outcomes: BTreeMap<String, u64>,
+    pub outputs: Vec<OutputSummary>,
+    /// Items by output, in the order of the capture.
+    pub items: BTreeMap<String, Vec<ItemData>>,
+    /// Every row was compared and every bit is equal.
+    pub all_bits_equal: bool,
+    /// Items with a violation, or not compared although the reference answered.
+    pub beyond_tolerance: u64,
+    pub judged_items: u64,
+    /// Exchanges with a recorded answer → reproduced bit for bit.
+    pub production: HashMap<usize, bool>,
+    /// The first of the stage's own error texts.
+    pub first_error: Option<String>,
+}
+
+/// One item of one output.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ItemData {
+    /// Index into the run's requests.
+    pub request: usize,
+    pub item: u32,
+    pub reference: Option<u32>,
+    pub stage: Option<u32>,
+    pub tie: bool,
+    /// Scalars, BYTES: there is no largest element to speak of.
+    pub classes: u64,
+}
+
+pub(super) fn collect(
+    layout: &RunLayout,
+    manifest: &Manifest,
+    requests: &[RequestRow],
+) -> Result<Vec<StageData>, JudgeError> {
+    let index: HashMap<(Ulid, u64), usize> = requests
+        .iter()
+        .enumerate()
+        .map(|(i, r)| ((r.recorder, r.seq), i))
+        .collect();
+    manifest
+        .ladder
+        .stages
+        .iter()
+        .map(|stage| {
+            let mut data = StageData {
+                name: stage.name.clone(),
+                is_recorded: stage.runtime == "recorded",
+                stage: stage.clone(),
+                status: optional(read_json(&layout.status(&stage.name)))?,
+                evidence: optional(read_json(&layout.evidence(&stage.name)))?,
+                outcomes: BTreeMap::new(),
+                outputs: Vec::new(),
+                items: BTreeMap::new(),
+                all_bits_equal: true,
+                beyond_tolerance: 0,
+                judged_items: 0,
+                production: HashMap::new(),
+                first_error: None,
+            };
+            for chunk in &manifest.chunks {
+                let path = layout.comparisons(&stage.name, &chunk.name);
+                let Some(rows) = optional(read_comparisons(&path))? else {
+                    continue;
+                };
+                add(&mut data, &rows, &index);
+            }
+            Ok(data)
+        })
+        .collect()
+}
+
+fn optional<T>(
+    read: Result<T, inferdiff_schemas::run::RunFileError>,
+) -> Result<Option<T>, JudgeError> {
+    match read {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.missing => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), usize>) {
+    let mut worst: BTreeMap<(Ulid, u64), Outcome> = BTreeMap::new();
+    for row in rows {
+        let Some(&request) = index.get(&(row.recorder, row.seq)) else {
+            continue;
+        };
+        let entry = worst.entry((row.recorder, row.seq)).or_insert(row.outcome);
+        if *entry == Outcome::Compared {
+            *entry = row.outcome;
+        }
+        if data.first_error.is_none() && row.outcome != Outcome::Compared {
+            data.first_error.clone_from(&row.error);
+        }
+        if let Some(equal) = row.production_equal {
+            *data.production.entry(request).or_insert(true) &= equal;
+        }
+        // Nobody answered: there is nothing to compare and nothing to hold against the stage.
+        if row.outcome == Outcome::BothFailed {
+            continue;
+        }
+        data.all_bits_equal &= row.bits_equal && row.outcome == Outcome::Compared;
+        if row.outcome == Outcome::ReferenceFailed {
+            continue;
+        }
+        data.judged_items += 1;
+        let beyond = row.violations > 0 || row.outcome != Outcome::Compared;
+        data.beyond_tolerance += u64::from(beyond);
+        summarise(data, row, beyond);
+        data.items
+            .entry(row.output.clone())
+            .or_default()
+            .push(ItemData {
+                request,
+                item: row.item,
+                reference: row.reference_top1,
+                stage: row.stage_top1,
+                tie: row.reference_tie || row.stage_tie,
+                classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
+            });
+    }
+    for outcome in worst.values() {
+        *data.outcomes.entry(outcome.name().to_owned()).or_default() += 1;
+    }
+}
+
+fn summarise(data: &mut StageData, row: &Comparison, beyond: bool) {
+    let at = data
+        .outputs
+        .iter()
+        .position(|o| o.name == row.output)
+        .unwrap_or_else(|| {
+            data.outputs.push(OutputSummary {
+                name: row.output.clone(),
+                items: 0,
+                bit_equal: 0,
+                max_abs: None,
+                rel_l2: None,
+                min_cosine: None,
+                max_ulp: None,
+                items_beyond_tolerance: 0,
+                nonfinite_mismatches: 0,
+            });
+            data.outputs.len() - 1
+        });
+    let o = &mut data.outputs[at];
+    let most = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
+    o.items += 1;
+    o.bit_equal += u64::from(row.bits_equal);
+    o.max_abs = most(o.max_abs, row.max_abs);
+    o.rel_l2 = most(o.rel_l2, row.rel_l2);
+    o.min_cosine = o.min_cosine.into_iter().chain(row.cosine).reduce(f64::min);
+    o.max_ulp = o.max_ulp.into_iter().chain(row.max_ulp).max();
+    o.items_beyond_tolerance += u64::from(beyond);
+    o.nonfinite_mismatches += row.nonfinite_mismatches;
+}

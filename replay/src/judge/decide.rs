@@ -1,0 +1,494 @@
+//! The rules, in their order (`docs/verdicts.md`).
+
+use std::collections::HashMap;
+
+use inferdiff_schemas::run::evidence::{Acted, Evidence};
+use inferdiff_schemas::run::ladder::Stage;
+use inferdiff_schemas::run::manifest::{Manifest, StageState};
+use inferdiff_schemas::run::requests::RequestRow;
+use inferdiff_schemas::run::verdicts::{
+    Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
+};
+
+use super::collect::{ItemData, StageData};
+use super::{ALPHA, EQUIVALENCE, JudgeError, coverage, weight};
+use crate::labels::Joined;
+use crate::metric::Metric;
+use crate::verdict::{
+    Cluster, binomial_lower, binomial_upper, cluster_estimate, holm, n_to_decide, paired_p_value,
+    tango_interval,
+};
+
+/// Seed of the cluster bootstrap: the same run always gives the same verdicts.
+const SEED: u64 = 0x1fe4_d1ff;
+
+/// One stage and metric before Holm has spoken.
+struct Judged {
+    stage: usize,
+    title: String,
+    margin: f64,
+    sample: Sample,
+    p_value: f64,
+}
+
+/// What one metric sees of one stage.
+struct Sample {
+    labelled: bool,
+    n: u64,
+    /// Weighted fractions right (labelled), or agreement (unlabelled, stage only).
+    reference: Option<f64>,
+    stage: f64,
+    delta: f64,
+    b: u64,
+    c: u64,
+    flips: u64,
+    ties: u64,
+    /// Exchanges, where items stand in clusters or weights differ; empty where plain pairs do.
+    clusters: Vec<Cluster>,
+}
+
+pub(super) fn decide(
+    manifest: &Manifest,
+    stages: &[StageData],
+    metrics: &[Metric],
+    requests: &[RequestRow],
+    labels: Option<&Joined>,
+) -> Result<Verdicts, JudgeError> {
+    let reference = &stages[0];
+    let mut judged = Vec::new();
+    for metric in metrics {
+        let output = output_of(metric, reference)?;
+        for (stage, data) in stages.iter().enumerate().skip(1) {
+            let items = data.items.get(&output).map_or(&[][..], Vec::as_slice);
+            if items.is_empty() || data.all_bits_equal {
+                continue;
+            }
+            let sample = sample(items, requests, labels);
+            if sample.n == 0 {
+                continue;
+            }
+            let p_value = sample.p_value(metric.margin);
+            let (title, margin) = (metric.title(&output), metric.margin);
+            judged.push(Judged {
+                stage,
+                title,
+                margin,
+                sample,
+                p_value,
+            });
+        }
+    }
+    let corrected = holm(&judged.iter().map(|j| j.p_value).collect::<Vec<_>>(), ALPHA);
+    let mut decided: HashMap<usize, Vec<(Verdict, MetricVerdict)>> = HashMap::new();
+    for (judged, (confidence, rejected)) in judged.iter().zip(corrected) {
+        decided
+            .entry(judged.stage)
+            .or_default()
+            .push(judged.decide(confidence, rejected));
+    }
+    let verdicts = stages.iter().enumerate().map(|(i, data)| {
+        let mut verdict = stage_verdict(data, reference, i == 0, decided.remove(&i), metrics);
+        verdict.optional = data.stage.optional;
+        verdict
+    });
+    let items = reference.items.values().map(Vec::len).max().unwrap_or(0) as u64;
+    let labelled = reference.items.values().max_by_key(|v| v.len());
+    Ok(Verdicts {
+        format: 1,
+        requests: manifest.requests,
+        items,
+        reference: reference.name.clone(),
+        production_matches: Vec::new(),
+        production_agreement: Vec::new(),
+        labels: labels.map(|l| coverage(l, labelled.map_or(&[][..], Vec::as_slice))),
+        stages: verdicts.collect(),
+    })
+}
+
+/// The output that a metric is about; it must be one whose items have classes.
+fn output_of(metric: &Metric, reference: &StageData) -> Result<String, JudgeError> {
+    let fail = |why: String| {
+        Err(JudgeError::Criterion(format!(
+            "metric `{}`: {why}",
+            metric.name
+        )))
+    };
+    let names: Vec<&String> = reference.items.keys().collect();
+    let list = || {
+        names
+            .iter()
+            .map(|n| n.as_str())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let output = match (&metric.output, names.as_slice()) {
+        (Some(wanted), _) if names.contains(&wanted) => wanted.clone(),
+        (Some(wanted), _) => {
+            return fail(format!(
+                "there is no output `{wanted}`; there are {}",
+                list()
+            ));
+        }
+        (None, [only]) => (*only).clone(),
+        (None, []) => return fail("the reference answered nothing".to_owned()),
+        (None, _) => return fail(format!("name one of the outputs with @: {}", list())),
+    };
+    let items = &reference.items[&output];
+    if items.iter().all(|i| i.classes < 2 || i.reference.is_none()) {
+        return fail(format!(
+            "output `{output}` has no items of two or more numbers to choose from"
+        ));
+    }
+    Ok(output)
+}
+
+fn sample(items: &[ItemData], requests: &[RequestRow], labels: Option<&Joined>) -> Sample {
+    let mut s = Sample {
+        labelled: labels.is_some(),
+        n: 0,
+        reference: None,
+        stage: 0.0,
+        delta: 0.0,
+        b: 0,
+        c: 0,
+        flips: 0,
+        ties: 0,
+        clusters: Vec::new(),
+    };
+    let (mut total, mut reference_right, mut stage_right) = (0.0, 0.0, 0.0);
+    let mut clusters: HashMap<String, (Cluster, u64)> = HashMap::new();
+    let mut first_weight = None;
+    let mut weighted = false;
+    for item in items {
+        let label = labels.and_then(|l| l.by_item.get(&(item.request, item.item)));
+        if labels.is_some() && label.is_none() {
+            continue;
+        }
+        let w = weight(&requests[item.request]) * label.map_or(1.0, |l| l.weight);
+        weighted |= (*first_weight.get_or_insert(w) - w).abs() > 1e-12 * w;
+        // NaN and failures have no top-1: never right, and never in agreement.
+        let (r, t) = match label {
+            Some(l) => {
+                let right = |top: Option<u32>| top.is_some_and(|t| i64::from(t) == l.label);
+                (right(item.reference), right(item.stage))
+            }
+            None => (true, item.stage.is_some() && item.stage == item.reference),
+        };
+        s.n += 1;
+        s.flips += u64::from(item.stage.is_none() || item.stage != item.reference);
+        s.ties += u64::from(item.tie);
+        s.b += u64::from(r && !t);
+        s.c += u64::from(t && !r);
+        total += w;
+        reference_right += w * f64::from(u8::from(r));
+        stage_right += w * f64::from(u8::from(t));
+        let key = label
+            .and_then(|l| l.cluster.as_ref().map(|c| format!("c{c}")))
+            .unwrap_or_else(|| format!("r{}", item.request));
+        let (cluster, count) = clusters.entry(key).or_insert((
+            Cluster {
+                weight: 0.0,
+                change: 0.0,
+            },
+            0,
+        ));
+        cluster.weight += w;
+        cluster.change += w * (f64::from(u8::from(t)) - f64::from(u8::from(r)));
+        *count += 1;
+    }
+    if s.n == 0 {
+        return s;
+    }
+    s.reference = s.labelled.then_some(reference_right / total);
+    s.stage = stage_right / total;
+    s.delta = (stage_right - reference_right) / total;
+    if weighted || clusters.values().any(|(_, count)| *count > 1) {
+        let mut keyed: Vec<(String, Cluster)> = clusters
+            .into_iter()
+            .map(|(key, (cluster, _))| (key, cluster))
+            .collect();
+        // The bootstrap draws by position, so the order must not be the hash map's.
+        keyed.sort_by(|a, b| a.0.cmp(&b.0));
+        s.clusters = keyed.into_iter().map(|(_, cluster)| cluster).collect();
+    }
+    s
+}
+
+impl Sample {
+    fn interval(&self, confidence: f64) -> [f64; 2] {
+        if !self.clusters.is_empty() {
+            return cluster_estimate(&self.clusters, confidence, SEED).interval;
+        }
+        if self.labelled {
+            return tango_interval(self.b, self.c, self.n, confidence);
+        }
+        // Agreement only ever falls: exact bounds of the flip rate, one on each side.
+        let one_sided = 0.5 + confidence / 2.0;
+        [
+            -binomial_upper(self.b, self.n, one_sided),
+            -binomial_lower(self.b, self.n, one_sided),
+        ]
+    }
+
+    /// Of "no effect": Δ = 0 with labels, a flip rate of at most δ without.
+    fn p_value(&self, margin: f64) -> f64 {
+        if self.labelled {
+            return match self.clusters.as_slice() {
+                [] => paired_p_value(self.b, self.c),
+                clusters => cluster_estimate(clusters, 1.0 - ALPHA, SEED).p_value,
+            };
+        }
+        // The confidence at which the lower bound reaches δ, by bisection.
+        let (mut low, mut high) = (0.0f64, 1.0f64);
+        for _ in 0..40 {
+            let p = 0.5 * (low + high);
+            if -self.interval(1.0 - p)[1] > margin {
+                high = p
+            } else {
+                low = p
+            }
+        }
+        high
+    }
+
+    fn method(&self) -> &'static str {
+        match (self.clusters.is_empty(), self.labelled) {
+            (true, true) => "Tango score interval",
+            (true, false) => "Clopper-Pearson bounds of the flip rate",
+            (false, _) => "cluster bootstrap",
+        }
+    }
+}
+
+impl Judged {
+    fn decide(&self, holm_confidence: f64, rejected: bool) -> (Verdict, MetricVerdict) {
+        let s = &self.sample;
+        let narrow = s.interval(EQUIVALENCE);
+        let inside = narrow[0] > -self.margin && narrow[1] < self.margin;
+        // A zero-width interval proves nothing.
+        let equivalent = inside && narrow[1] - narrow[0] > 0.0;
+        let wide = s.interval(holm_confidence);
+        let excludes_zero = wide[1] < 0.0 || wide[0] > 0.0;
+        let (verdict, interval, confidence) = if equivalent {
+            (Verdict::Equivalent, narrow, EQUIVALENCE)
+        } else if s.labelled && rejected && excludes_zero {
+            (Verdict::Affects, wide, holm_confidence)
+        } else if !s.labelled && rejected && -wide[1] > self.margin {
+            (Verdict::MayAffect, wide, holm_confidence)
+        } else {
+            (Verdict::Inconclusive, narrow, EQUIVALENCE)
+        };
+        let direction = (verdict == Verdict::Affects).then(|| {
+            if interval[1] < 0.0 {
+                Direction::Worse
+            } else {
+                Direction::Better
+            }
+        });
+        let beyond = interval[1] < -self.margin || interval[0] > self.margin;
+        let n_to_decide = (verdict == Verdict::Inconclusive)
+            .then(|| self.n_to_decide())
+            .flatten();
+        let metric = MetricVerdict {
+            name: self.title.clone(),
+            reference: s.reference,
+            stage: Some(s.stage),
+            delta: Some(s.delta),
+            interval: Some(interval),
+            confidence: Some(confidence),
+            margin: Some(self.margin),
+            direction,
+            beyond_margin: direction.is_some() && beyond,
+            flips: s.flips,
+            n: s.n,
+            only_reference_right: s.labelled.then_some(s.b),
+            only_stage_right: s.labelled.then_some(s.c),
+            ties: s.ties,
+            n_to_decide,
+            method: s.method().to_owned(),
+        };
+        (verdict, metric)
+    }
+
+    /// The n at which the 90 % interval has shrunk to what is left between |Δ| and δ.
+    fn n_to_decide(&self) -> Option<u64> {
+        let s = &self.sample;
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        let f = ((s.b + s.c) as f64 / s.n as f64).max(1.0 / s.n as f64);
+        // To be equivalent the distance to δ must be resolved, to affect the distance to 0.
+        let h = (self.margin - s.delta.abs()).abs().max(s.delta.abs());
+        n_to_decide(f, h, EQUIVALENCE).map(|n| n.max(s.n + 1))
+    }
+}
+
+fn stage_verdict(
+    data: &StageData,
+    reference: &StageData,
+    is_reference: bool,
+    decided: Option<Vec<(Verdict, MetricVerdict)>>,
+    metrics: &[Metric],
+) -> StageVerdict {
+    let decided = decided.unwrap_or_default();
+    let (verdict, basis, reason) = verdict_of(data, reference, is_reference, &decided, metrics);
+    StageVerdict {
+        name: data.name.clone(),
+        verdict,
+        basis,
+        reason,
+        optional: false,
+        outcomes: data.outcomes.clone(),
+        outputs: data.outputs.clone(),
+        metrics: decided.into_iter().map(|(_, m)| m).collect(),
+    }
+}
+
+fn verdict_of(
+    data: &StageData,
+    reference: &StageData,
+    is_reference: bool,
+    decided: &[(Verdict, MetricVerdict)],
+    metrics: &[Metric],
+) -> (Verdict, Option<Basis>, String) {
+    let words = |why: &Option<String>| {
+        why.clone()
+            .unwrap_or_else(|| "it gave no reason".to_owned())
+    };
+    if is_reference {
+        return (
+            Verdict::Reference,
+            None,
+            "all stages are compared with it".to_owned(),
+        );
+    }
+    match data.status.as_ref().map(|s| (s.state, &s.reason)) {
+        Some((StageState::Unavailable, why)) => return (Verdict::Unavailable, None, words(why)),
+        Some((StageState::Failed, why)) => return (Verdict::Failed, None, words(why)),
+        None => {
+            return (
+                Verdict::Failed,
+                None,
+                "its process did not finish".to_owned(),
+            );
+        }
+        Some((StageState::Completed, _)) => {}
+    }
+    if data.judged_items == 0 || data.outcomes.keys().all(|o| o == "stage_failed") {
+        let why = format!("it answered nothing: {}", words(&data.first_error));
+        return (Verdict::Failed, None, why);
+    }
+    let idle = did_not_act(&data.stage, &reference.stage, data.evidence.as_ref());
+    if data.all_bits_equal {
+        if let Some(shown) = idle {
+            return (Verdict::NotApplied, None, shown);
+        }
+        let why = "every compared bit is equal".to_owned();
+        return (Verdict::Identical, Some(Basis::Tolerance), why);
+    }
+    let fault = idle.map_or_else(String::new, |shown| {
+        format!(" (its evidence says that it did not act, {shown}, yet bits differ: a fault of our evidence)")
+    });
+    if metrics.is_empty() {
+        let (n, of) = (data.beyond_tolerance, data.judged_items);
+        return if n == 0 {
+            let why = format!("all {of} items are within tolerance{fault}");
+            (Verdict::Equivalent, Some(Basis::Tolerance), why)
+        } else {
+            let why = format!(
+                "{n} of {of} items are beyond tolerance; whether that matters needs a metric \
+                 (--metric top1) or labels{fault}"
+            );
+            (Verdict::Inconclusive, Some(Basis::Tolerance), why)
+        };
+    }
+    // The gravest metric speaks for the stage.
+    let gravity = |(v, m): &&(Verdict, MetricVerdict)| match (v, m.direction) {
+        (Verdict::Affects, Some(Direction::Worse)) => 4,
+        (Verdict::MayAffect, _) => 3,
+        (Verdict::Affects, _) => 2,
+        (Verdict::Inconclusive, _) => 1,
+        _ => 0,
+    };
+    let Some((verdict, metric)) = decided.iter().max_by_key(gravity) else {
+        let why = "no item of it could be judged by the metric".to_owned();
+        return (Verdict::Inconclusive, None, why);
+    };
+    let basis = if metric.reference.is_some() {
+        Basis::Labels
+    } else {
+        Basis::Agreement
+    };
+    (
+        *verdict,
+        Some(basis),
+        format!("{}{fault}", sentence(*verdict, metric)),
+    )
+}
+
+fn sentence(verdict: Verdict, m: &MetricVerdict) -> String {
+    let points = |v: f64| format!("{:+.2}", 100.0 * v);
+    let [low, high] = m.interval.unwrap_or([f64::NAN; 2]);
+    let shown = format!(
+        "{} changes by {} points [{}, {}] at {:.1} % confidence",
+        m.name,
+        points(m.delta.unwrap_or(f64::NAN)),
+        points(low),
+        points(high),
+        100.0 * m.confidence.unwrap_or(f64::NAN)
+    );
+    let margin = 100.0 * m.margin.unwrap_or(f64::NAN);
+    match verdict {
+        Verdict::Equivalent => format!("{shown}: inside ±{margin:.2}"),
+        Verdict::Inconclusive => match m.n_to_decide {
+            Some(n) => format!("{shown}: about {n} items would decide, {} were judged", m.n),
+            None => shown,
+        },
+        _ => shown,
+    }
+}
+
+/// Where every option in which the stage differs from the reference is shown not to have acted:
+/// what shows it.
+fn did_not_act(stage: &Stage, reference: &Stage, evidence: Option<&Evidence>) -> Option<String> {
+    let same_model = stage.model == reference.model
+        && stage.library == reference.library
+        && stage.runtime == reference.runtime
+        && stage.providers == reference.providers
+        && stage.config == reference.config
+        && stage.disabled_passes == reference.disabled_passes;
+    if !same_model {
+        return None;
+    }
+    let differs = [
+        (
+            "graph_optimization",
+            stage.graph_optimization != reference.graph_optimization,
+        ),
+        ("prepacking", stage.prepacking != reference.prepacking),
+        (
+            "memory_optimization",
+            stage.memory_optimization != reference.memory_optimization,
+        ),
+        ("threads", stage.threads != reference.threads),
+        (
+            "deterministic",
+            stage.deterministic != reference.deterministic,
+        ),
+    ];
+    let options: Vec<&str> = differs
+        .into_iter()
+        .filter(|(_, d)| *d)
+        .map(|(name, _)| name)
+        .collect();
+    if options.is_empty() {
+        return None;
+    }
+    let mut shown = Vec::new();
+    for name in options {
+        let found = evidence?.options.iter().find(|o| o.option == name)?;
+        if found.acted != Acted::DidNotAct {
+            return None;
+        }
+        shown.push(format!("{name}: {}", found.shown_by));
+    }
+    Some(shown.join("; "))
+}

@@ -1,0 +1,202 @@
+//! Labels: a Parquet file of the user's, joined to the replayed exchanges.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::Path;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_cast::cast;
+use arrow_schema::DataType;
+use inferdiff_schemas::run::ladder::Labels;
+use inferdiff_schemas::run::requests::RequestRow;
+use inferdiff_schemas::run::verdicts::LabelCoverage;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+/// One item's label.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Label {
+    /// The right answer.
+    pub label: i64,
+    /// Its weight, 1 where the file has none.
+    pub weight: f64,
+    /// Its cluster, where the file has one.
+    pub cluster: Option<String>,
+}
+
+/// Labels by (index of the request, item).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Joined {
+    /// Found.
+    pub by_item: HashMap<(usize, u32), Label>,
+    /// Label rows without a request.
+    pub unmatched_rows: u64,
+    /// Rows repeated with the same label.
+    pub duplicates: u64,
+}
+
+impl Joined {
+    /// How labels met `items` judged items.
+    pub fn coverage(&self, matched: u64, items: u64) -> LabelCoverage {
+        let unused = (self.by_item.len() as u64).saturating_sub(matched);
+        LabelCoverage {
+            matched,
+            items_without_label: items - matched,
+            labels_without_item: self.unmatched_rows + unused,
+            duplicates: self.duplicates,
+        }
+    }
+}
+
+/// Reads a label file and finds the request of each row.
+///
+/// # Errors
+/// A sentence: no such file, columns missing or of the wrong type, an unknown key kind, two
+/// different labels for one item, two exchanges with the same key and differing position.
+pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> {
+    let fail = |why: &dyn std::fmt::Display| format!("labels {}: {why}", labels.file.display());
+    let index = index(&labels.key, requests).map_err(|e| fail(&e))?;
+    let rows = read(&labels.file).map_err(|e| fail(&e))?;
+    let mut joined = Joined {
+        by_item: HashMap::new(),
+        unmatched_rows: 0,
+        duplicates: 0,
+    };
+    let mut seen: HashMap<(String, u32), i64> = HashMap::new();
+    for row in rows {
+        match seen.insert((row.key.clone(), row.item), row.label.label) {
+            Some(before) if before != row.label.label => {
+                let (key, item, label) = (&row.key, row.item, row.label.label);
+                return Err(fail(&format!(
+                    "key `{key}` item {item} is labelled {before} and {label}: remove one"
+                )));
+            }
+            Some(_) => {
+                joined.duplicates += 1;
+                continue;
+            }
+            None => {}
+        }
+        match index.get(&row.key) {
+            None => joined.unmatched_rows += 1,
+            // A client may send one request twice: the label holds for each.
+            Some(all) => {
+                for &request in all {
+                    joined
+                        .by_item
+                        .insert((request, row.item), row.label.clone());
+                }
+            }
+        }
+    }
+    Ok(joined)
+}
+
+fn index(kind: &str, requests: &[RequestRow]) -> Result<HashMap<String, Vec<usize>>, String> {
+    let key: Box<dyn Fn(&RequestRow) -> Option<String>> = match kind.split_once(':') {
+        None if kind == "client_request_id" => Box::new(|r| r.client_request_id.clone()),
+        None if kind == "seq" => Box::new(|r| Some(r.seq.to_string())),
+        None if kind == "input_digest" => Box::new(|r| {
+            r.input_digest
+                .map(|d| d.iter().map(|b| format!("{b:02x}")).collect())
+        }),
+        Some(("header", name)) if !name.is_empty() => {
+            let name = name.to_owned();
+            Box::new(move |r| r.header(&name))
+        }
+        _ => {
+            return Err(format!(
+                "unknown key `{kind}`; known: client_request_id, seq, input_digest, header:NAME"
+            ));
+        }
+    };
+    let mut out: HashMap<String, Vec<usize>> = HashMap::new();
+    for (i, request) in requests.iter().enumerate() {
+        if let Some(key) = key(request) {
+            out.entry(key).or_default().push(i);
+        }
+    }
+    Ok(out)
+}
+
+struct Row {
+    key: String,
+    item: u32,
+    label: Label,
+}
+
+fn read(path: &Path) -> Result<Vec<Row>, String> {
+    let file = File::open(path).map_err(|e| e.to_string())?;
+    let reader = ParquetRecordBatchReaderBuilder::try_new(file)
+        .and_then(ParquetRecordBatchReaderBuilder::build)
+        .map_err(|e| format!("it is no Parquet file that can be read: {e}"))?;
+    let mut rows = Vec::new();
+    for batch in reader {
+        let batch = batch.map_err(|e| e.to_string())?;
+        batch_rows(&batch, &mut rows)?;
+    }
+    Ok(rows)
+}
+
+fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), String> {
+    let column = |name: &str, ty: DataType| -> Result<Option<ArrayRef>, String> {
+        let Some(column) = batch.column_by_name(name) else {
+            return Ok(None);
+        };
+        let found = column.data_type().clone();
+        let wrong = || format!("column `{name}` is {found}, it must be readable as {ty}");
+        // A cast from text would turn "7.5" and "cat" into null: numbers must be numbers.
+        let text = matches!(
+            found,
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View
+        );
+        let fraction = found.is_floating() && ty == DataType::Int64;
+        if (text && ty != DataType::Utf8) || fraction {
+            return Err(wrong());
+        }
+        let cast = cast(column, &ty).map_err(|_| wrong())?;
+        if cast.null_count() > 0 {
+            return Err(format!("column `{name}` has {} nulls", cast.null_count()));
+        }
+        Ok(Some(cast))
+    };
+    let need = |name: &str, ty: DataType| {
+        let names: Vec<_> = batch
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| f.name().clone())
+            .collect();
+        column(name, ty)?
+            .ok_or_else(|| format!("column `{name}` is missing; it has {}", names.join(", ")))
+    };
+    let key = need("key", DataType::Utf8)?;
+    let label = need("label", DataType::Int64)?;
+    let item = column("item", DataType::Int64)?;
+    let weight = column("weight", DataType::Float64)?;
+    let cluster = column("cluster", DataType::Utf8)?;
+    for i in 0..batch.num_rows() {
+        let item = item
+            .as_ref()
+            .map_or(0, |c| c.as_primitive::<Int64Type>().value(i));
+        let weight = weight
+            .as_ref()
+            .map_or(1.0, |c| c.as_primitive::<Float64Type>().value(i));
+        if !(weight > 0.0 && weight.is_finite()) {
+            return Err(format!("row {i}: weight {weight} must be above 0"));
+        }
+        rows.push(Row {
+            key: key.as_string::<i32>().value(i).to_owned(),
+            item: u32::try_from(item).map_err(|_| format!("row {i}: item {item} is no row"))?,
+            label: Label {
+                label: label.as_primitive::<Int64Type>().value(i),
+                weight,
+                cluster: cluster
+                    .as_ref()
+                    .map(|c| c.as_string::<i32>().value(i).to_owned()),
+            },
+        });
+    }
+    Ok(())
+}

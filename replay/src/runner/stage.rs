@@ -1,0 +1,361 @@
+//! What a stage process does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::time::Instant;
+
+use inferdiff_schemas::capture::{Capture, Projection};
+use inferdiff_schemas::run::evidence::Signature;
+use inferdiff_schemas::run::ladder::{GraphOptimization, OutputSource, Stage};
+use inferdiff_schemas::run::layout::RunLayout;
+use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
+use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
+use inferdiff_schemas::run::{RunFileError, read_json, write_comparisons, write_json};
+use inferdiff_schemas::storage::Disk;
+use inferdiff_schemas::{Exchange, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::compare::{Compared, compare_exchange};
+use crate::runtime::{OpenError, Predictor, Request, Runtimes, prove_off};
+
+/// What a stage process tells the orchestrator, one JSON line each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StageMessage {
+    /// The chunk is about to be replayed.
+    Begin {
+        /// Chunk.
+        chunk: String,
+    },
+    /// The exchange is about to be replayed (only where asked to tell).
+    At {
+        /// Its number.
+        seq: u64,
+    },
+    /// The chunk is committed.
+    Done {
+        /// Exchanges in it.
+        exchanges: u64,
+    },
+}
+
+/// Replays and compares every chunk of one stage that is not committed yet, and commits
+/// `status.json` last. `careful` names each exchange before it is replayed.
+///
+/// # Errors
+/// Only where the run's own files cannot be read or written; everything else is in the status.
+pub fn run_stage(
+    run: &Path,
+    name: &str,
+    runtimes: &Runtimes,
+    careful: bool,
+    tell: &mut dyn FnMut(&StageMessage),
+) -> Result<StageStatus, RunFileError> {
+    let layout = RunLayout::new(run);
+    let manifest: Manifest = read_json(&layout.manifest())?;
+    let status = match Replay::open(&layout, &manifest, name, runtimes) {
+        Ok(mut replay) => replay.run(careful, tell)?,
+        Err(e) => {
+            let state = match e {
+                OpenError::Unavailable(_) => StageState::Unavailable,
+                OpenError::Failed(_) => StageState::Failed,
+            };
+            StageStatus {
+                state,
+                reason: Some(e.to_string()),
+                batch_axis: false,
+                open_seconds: 0.0,
+                replay_seconds: 0.0,
+            }
+        }
+    };
+    write_json(&layout.status(name), &status)?;
+    Ok(status)
+}
+
+/// `stages/<name>/crashed.json`: exchanges that killed the process, and how.
+pub(super) fn crashed_file(layout: &RunLayout, stage: &str) -> std::path::PathBuf {
+    layout.stage(stage).join("crashed.json")
+}
+
+struct Replay<'a> {
+    layout: &'a RunLayout,
+    manifest: &'a Manifest,
+    stage: &'a Stage,
+    capture: Capture,
+    predictor: Box<dyn Predictor>,
+    is_reference: bool,
+    batch_axis: bool,
+    open_seconds: f64,
+    crashed: BTreeMap<u64, String>,
+}
+
+impl<'a> Replay<'a> {
+    fn open(
+        layout: &'a RunLayout,
+        manifest: &'a Manifest,
+        name: &str,
+        runtimes: &Runtimes,
+    ) -> Result<Self, OpenError> {
+        let failed = |e: &dyn std::fmt::Display| OpenError::Failed(e.to_string());
+        let index = manifest.ladder.stages.iter().position(|s| s.name == name);
+        let index = index.ok_or_else(|| failed(&format!("the run has no stage `{name}`")))?;
+        let stage = &manifest.ladder.stages[index];
+        let capture =
+            Capture::open(std::sync::Arc::new(Disk), &manifest.capture).map_err(|e| failed(&e))?;
+        let started = Instant::now();
+        let predictor = runtimes.open(stage)?;
+        let open_seconds = started.elapsed().as_secs_f64();
+        let evidence = predictor.evidence();
+        write_json(&layout.evidence(name), &evidence).map_err(|e| failed(&e))?;
+        let is_reference = index == 0;
+        if is_reference
+            && stage.runtime == "onnxruntime"
+            && stage.graph_optimization == GraphOptimization::Off
+        {
+            prove_off(&evidence).map_err(|e| failed(&e))?;
+        }
+        if let Some(signature) = predictor.signature() {
+            check_inputs(signature, &manifest.inputs).map_err(|e| failed(&e))?;
+        }
+        let batch_axis = if is_reference {
+            predictor.signature().is_some_and(Signature::has_batch_axis)
+        } else {
+            let reference = &manifest.ladder.stages[0].name;
+            let status: StageStatus =
+                read_json(&layout.status(reference)).map_err(|e| failed(&e))?;
+            status.batch_axis
+        };
+        let crashed = match read_json(&crashed_file(layout, name)) {
+            Ok(crashed) => crashed,
+            Err(e) if e.missing => BTreeMap::new(),
+            Err(e) => return Err(failed(&e)),
+        };
+        Ok(Self {
+            layout,
+            manifest,
+            stage,
+            capture,
+            predictor,
+            is_reference,
+            batch_axis,
+            open_seconds,
+            crashed,
+        })
+    }
+
+    fn run(
+        &mut self,
+        careful: bool,
+        tell: &mut dyn FnMut(&StageMessage),
+    ) -> Result<StageStatus, RunFileError> {
+        let started = Instant::now();
+        for chunk in &self.manifest.chunks {
+            let exchanges = chunk.seqs.len() as u64;
+            // The comparisons are written last, so they are the mark of a committed chunk.
+            if !self
+                .layout
+                .comparisons(&self.stage.name, &chunk.name)
+                .exists()
+            {
+                tell(&StageMessage::Begin {
+                    chunk: chunk.name.clone(),
+                });
+                self.chunk(chunk, careful, tell)?;
+            }
+            tell(&StageMessage::Done { exchanges });
+        }
+        write_json(
+            &self.layout.evidence(&self.stage.name),
+            &self.predictor.evidence(),
+        )?;
+        Ok(StageStatus {
+            state: StageState::Completed,
+            reason: None,
+            batch_axis: self.batch_axis,
+            open_seconds: self.open_seconds,
+            replay_seconds: started.elapsed().as_secs_f64(),
+        })
+    }
+
+    fn chunk(
+        &mut self,
+        chunk: &Chunk,
+        careful: bool,
+        tell: &mut dyn FnMut(&StageMessage),
+    ) -> Result<(), RunFileError> {
+        let exchanges = self.exchanges(chunk)?;
+        let reference = self.reference(chunk)?;
+        let mut rows = Vec::with_capacity(exchanges.len());
+        let mut kept = Vec::new();
+        for exchange in &exchanges {
+            if careful {
+                tell(&StageMessage::At { seq: exchange.seq });
+            }
+            let answer = self.answer(exchange);
+            let stage = answer.as_deref().map_err(String::as_str);
+            let key = (exchange.recorder, exchange.seq);
+            let theirs = match &reference {
+                None => stage,
+                Some(stored) => match stored.get(&key) {
+                    Some(answer) => answer.as_deref().map_err(String::as_str),
+                    None => Err("the reference's answer is missing from the run"),
+                },
+            };
+            let from = rows.len();
+            let sides = Compared {
+                exchange,
+                reference: theirs,
+                stage,
+                batch_axis: self.batch_axis,
+                items: self.items(exchange),
+            };
+            compare_exchange(&sides, &self.manifest.ladder.tolerance, &mut rows);
+            let differs = rows[from..].iter().any(|r| !r.bits_equal);
+            let keep = match self.manifest.keep_outputs.as_str() {
+                "all" => true,
+                "none" => self.is_reference,
+                _ => self.is_reference || differs,
+            };
+            if keep {
+                let (recorder, seq) = key;
+                kept.push(StoredAnswer {
+                    recorder,
+                    seq,
+                    answer,
+                });
+            }
+        }
+        write_outputs(&self.layout.outputs(&self.stage.name, &chunk.name), &kept)?;
+        write_comparisons(
+            &self.layout.comparisons(&self.stage.name, &chunk.name),
+            &rows,
+        )
+    }
+
+    fn exchanges(&self, chunk: &Chunk) -> Result<Vec<Exchange>, RunFileError> {
+        let fail = |why: String| RunFileError {
+            action: "read",
+            path: self.manifest.capture.clone(),
+            why,
+            missing: false,
+        };
+        let segment = self
+            .capture
+            .segments()
+            .iter()
+            .find(|s| s.id.to_string() == chunk.segment);
+        let segment = segment.ok_or_else(|| fail(format!("segment {} is gone", chunk.segment)))?;
+        let all = self
+            .capture
+            .read(segment, chunk.row_group, Projection::Full)
+            .map_err(|e| fail(e.to_string()))?;
+        let wanted: std::collections::HashSet<u64> = chunk.seqs.iter().copied().collect();
+        Ok(all
+            .into_iter()
+            .filter(|e| wanted.contains(&e.seq))
+            .collect())
+    }
+
+    #[expect(
+        clippy::type_complexity,
+        reason = "a look-up table of answers, used once"
+    )]
+    fn reference(
+        &self,
+        chunk: &Chunk,
+    ) -> Result<Option<HashMap<(ulid::Ulid, u64), Result<Vec<Tensor>, String>>>, RunFileError> {
+        if self.is_reference {
+            return Ok(None);
+        }
+        let name = &self.manifest.ladder.stages[0].name;
+        let stored = read_outputs(&self.layout.outputs(name, &chunk.name))?;
+        Ok(Some(
+            stored
+                .into_iter()
+                .map(|s| ((s.recorder, s.seq), s.answer))
+                .collect(),
+        ))
+    }
+
+    fn answer(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
+        if let Some(how) = self.crashed.get(&exchange.seq) {
+            return Err(how.clone());
+        }
+        let inputs = exchange.inputs.as_deref().unwrap_or_default();
+        let request = Request { exchange, inputs };
+        let outputs = self.predictor.infer(&request).map_err(|e| e.to_string())?;
+        map_outputs(self.stage, outputs)
+    }
+
+    fn items(&self, exchange: &Exchange) -> u32 {
+        let first = exchange.inputs.as_deref().and_then(<[_]>::first);
+        let rows = first.and_then(|t| t.shape.first()).copied();
+        if self.batch_axis {
+            rows.and_then(|n| u32::try_from(n).ok()).unwrap_or(1)
+        } else {
+            1
+        }
+    }
+}
+
+/// Names a stage's outputs as the reference does.
+fn map_outputs(stage: &Stage, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+    if stage.outputs.is_empty() {
+        return Ok(outputs);
+    }
+    let mut mapped = Vec::new();
+    for (name, mapping) in &stage.outputs {
+        let at = match &mapping.from {
+            OutputSource::Index(i) => Some(*i).filter(|&i| i < outputs.len()),
+            OutputSource::Name(from) => outputs.iter().position(|t| t.name == *from),
+        };
+        let at = at.ok_or_else(|| {
+            let names: Vec<_> = outputs.iter().map(|t| t.name.as_str()).collect();
+            format!(
+                "output `{name}` is mapped from {:?}, the stage has {names:?}",
+                mapping.from
+            )
+        })?;
+        mapped.push((at, name.clone()));
+    }
+    for (at, name) in mapped {
+        outputs[at].name = name;
+    }
+    Ok(outputs)
+}
+
+/// Every input of the model must be in the captured requests with its datatype and rank.
+fn check_inputs(signature: &Signature, seen: &[InputSeen]) -> Result<(), String> {
+    let mut problems = Vec::new();
+    for spec in &signature.inputs {
+        let named: Vec<_> = seen.iter().filter(|s| s.name == spec.name).collect();
+        let fits = |s: &&InputSeen| s.datatype == spec.datatype && s.rank == spec.shape.len();
+        if named.is_empty() {
+            problems.push(format!("input `{}` is in no captured request", spec.name));
+        } else if !named.iter().any(|s| fits(s)) {
+            let found: Vec<_> = named
+                .iter()
+                .map(|s| format!("{} of rank {}", s.datatype, s.rank))
+                .collect();
+            problems.push(format!(
+                "input `{}` must be {} of rank {}, captured was {}",
+                spec.name,
+                spec.datatype,
+                spec.shape.len(),
+                found.join(", ")
+            ));
+        }
+    }
+    let unknown = seen
+        .iter()
+        .filter(|s| !signature.inputs.iter().any(|i| i.name == s.name));
+    problems.extend(unknown.map(|s| format!("the model has no input `{}`", s.name)));
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "the model does not fit the captured requests: {}",
+        problems.join("; ")
+    ))
+}

@@ -1,0 +1,65 @@
+//! Names of the files of a run.
+
+use std::path::{Path, PathBuf};
+
+/// Where everything of one run lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunLayout {
+    root: PathBuf,
+}
+
+impl RunLayout {
+    /// The layout below `root`.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+
+    /// The run's directory.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// `run.json`.
+    pub fn manifest(&self) -> PathBuf {
+        self.root.join("run.json")
+    }
+
+    /// `requests.parquet`.
+    pub fn requests(&self) -> PathBuf {
+        self.root.join("requests.parquet")
+    }
+
+    /// `verdicts.json`.
+    pub fn verdicts(&self) -> PathBuf {
+        self.root.join("verdicts.json")
+    }
+
+    /// `stages/<name>`.
+    pub fn stage(&self, stage: &str) -> PathBuf {
+        self.root.join("stages").join(stage)
+    }
+
+    /// `stages/<name>/status.json`.
+    pub fn status(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("status.json")
+    }
+
+    /// `stages/<name>/evidence.json`.
+    pub fn evidence(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("evidence.json")
+    }
+
+    /// `stages/<name>/comparisons/<chunk>.parquet`.
+    pub fn comparisons(&self, stage: &str, chunk: &str) -> PathBuf {
+        self.stage(stage)
+            .join("comparisons")
+            .join(format!("{chunk}.parquet"))
+    }
+
+    /// `stages/<name>/outputs/<chunk>.parquet`.
+    pub fn outputs(&self, stage: &str, chunk: &str) -> PathBuf {
+        self.stage(stage)
+            .join("outputs")
+            .join(format!("{chunk}.parquet"))
+    }
+}
