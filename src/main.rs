@@ -1,2 +1,5 @@
-//! x
-fn main() {}
+//! The `inferdiff` command.
+
+fn main() -> std::process::ExitCode {
+    inferdiff::cli::main()
+}

@@ -10,5 +10,6 @@ pub mod ladder;
 pub mod metric;
 pub mod runner;
 pub mod runtime;
+pub mod shapes;
 pub mod source;
 pub mod verdict;

@@ -73,7 +73,7 @@ pub trait Runtime {
 
 /// The runtimes that stages may name.
 #[derive(Default)]
-pub struct Runtimes(Vec<Box<dyn Runtime>>);
+pub struct Runtimes(Vec<Box<dyn Runtime + Send>>);
 
 impl Runtimes {
     /// None yet.
@@ -83,7 +83,7 @@ impl Runtimes {
 
     /// Adds a runtime; a later one of the same name wins.
     #[must_use]
-    pub fn with(mut self, runtime: impl Runtime + 'static) -> Self {
+    pub fn with(mut self, runtime: impl Runtime + Send + 'static) -> Self {
         self.0.push(Box::new(runtime));
         self
     }

@@ -1,0 +1,136 @@
+//! The command line: one file per command. Results go to stdout, progress and logs to stderr.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod captures;
+#[cfg(feature = "replay")]
+mod judge;
+#[cfg(feature = "replay")]
+mod labels;
+#[cfg(feature = "replay")]
+mod ladder;
+#[cfg(feature = "replay")]
+mod library;
+mod record;
+#[cfg(feature = "replay")]
+mod replay;
+#[cfg(feature = "replay")]
+mod serve;
+#[cfg(feature = "replay")]
+mod shapes;
+#[cfg(feature = "replay")]
+mod stage;
+
+/// Records inference traffic and finds the optimisation stage that changes the answers.
+#[derive(Parser)]
+#[command(version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Record(record::RecordArgs),
+    #[command(subcommand)]
+    Captures(captures::CapturesCommand),
+    #[cfg(feature = "replay")]
+    Replay(replay::ReplayArgs),
+    #[cfg(feature = "replay")]
+    Judge(judge::JudgeArgs),
+    #[cfg(feature = "replay")]
+    Serve(serve::ServeArgs),
+    #[cfg(feature = "replay")]
+    Shapes(shapes::ShapesArgs),
+    #[cfg(feature = "replay")]
+    #[command(subcommand)]
+    Ladder(ladder::LadderCommand),
+    #[cfg(feature = "replay")]
+    #[command(name = "__stage", hide = true)]
+    Stage(stage::StageArgs),
+}
+
+/// What a command could not do: one sentence, and the exit code that goes with it.
+#[derive(Debug)]
+pub struct Failure {
+    /// What, where, why and what to do.
+    pub message: String,
+    /// Exit code; 2 = usage or configuration.
+    pub code: u8,
+}
+
+impl Failure {
+    fn usage(e: impl ToString) -> Self {
+        Self {
+            message: e.to_string(),
+            code: 2,
+        }
+    }
+}
+
+/// The exit code of a command that did what it was asked, or why it could not.
+pub type Ended = Result<u8, Failure>;
+
+/// Parses the arguments, runs the command, turns its end into an exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("INFERDIFF_LOG")
+                // ort repeats its sessions' logs, which evidence has parsed already.
+                .unwrap_or_else(|_| "warn,ort=off".into()),
+        )
+        .init();
+    let ended = match cli.command {
+        Command::Record(args) => record::run(args),
+        Command::Captures(command) => captures::run(command),
+        #[cfg(feature = "replay")]
+        Command::Replay(args) => replay::run(&args),
+        #[cfg(feature = "replay")]
+        Command::Judge(args) => judge::run(&args),
+        #[cfg(feature = "replay")]
+        Command::Serve(args) => serve::run(&args),
+        #[cfg(feature = "replay")]
+        Command::Shapes(args) => shapes::run(&args),
+        #[cfg(feature = "replay")]
+        Command::Ladder(command) => ladder::run(command),
+        #[cfg(feature = "replay")]
+        Command::Stage(args) => stage::run(&args),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            // Nobody is left to tell where even stderr is gone.
+            let _ = writeln!(std::io::stderr(), "inferdiff: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+/// Writes to stdout; a closed pipe (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::usage(format!("cannot write to stdout: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Pretty JSON to stdout.
+fn print_json<T: serde::Serialize>(value: &T) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(Failure::usage)?;
+    print(&format!("{text}\n"))
+}
+
+/// Now, RFC 3339, UTC, to the second.
+fn now() -> String {
+    jiff::Timestamp::now()
+        .strftime("%Y-%m-%dT%H:%M:%SZ")
+        .to_string()
+}

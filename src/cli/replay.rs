@@ -1,0 +1,243 @@
+//! `inferdiff replay`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use inferdiff_replay::judge::{JudgeOptions, exit_code, judge};
+use inferdiff_replay::ladder::{Given, resolve};
+use inferdiff_replay::metric::Metric;
+use inferdiff_replay::runner::{Event, Launch, RunError, RunRequest, replay};
+use inferdiff_replay::source::Selection;
+use inferdiff_schemas::run::layout::RunLayout;
+use inferdiff_schemas::run::write_json;
+
+use super::labels::Criteria;
+use super::{Ended, Failure, library, now, print, print_json};
+use crate::report::terminal;
+
+/// Replay a capture down a ladder of stages and judge each against the first.
+///
+/// Exit code: 0 nothing found, 1 a stage affects for the worse or may affect, 2 usage or
+/// configuration, 3 inconclusive or unavailable, 4 a stage failed.
+#[derive(Args)]
+pub struct ReplayArgs {
+    /// The capture's directory.
+    capture: PathBuf,
+    /// Model of stages that name none.
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+    /// Built-in ladder or TOML file.
+    #[arg(long, value_name = "NAME|FILE", default_value = "onnxruntime-cpu")]
+    ladder: String,
+    #[command(flatten)]
+    criteria: Criteria,
+    /// ONNX Runtime library of stages that name none.
+    #[arg(long, value_name = "FILE")]
+    library: Option<PathBuf>,
+    /// Where everything is written; an interrupted run resumes there.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Only these exchanges: model=NAME, model_version=V.
+    #[arg(long = "where", value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// At most this many exchanges.
+    #[arg(long)]
+    limit: Option<u64>,
+    /// Stages beside each other, after the reference.
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    /// Which outputs of stages are kept; the reference's always are.
+    #[arg(long, value_enum, default_value_t = Keep::Differing)]
+    keep_outputs: Keep,
+    /// verdicts.json to stdout instead of the table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Keep {
+    Differing,
+    All,
+    None,
+}
+
+/// Runs `replay`.
+pub fn run(args: &ReplayArgs) -> Ended {
+    let request = request(args)?;
+    let program = std::env::current_exe().map_err(Failure::usage)?;
+    let launch = Launch {
+        program,
+        args: vec!["__stage".to_owned()],
+    };
+    let mut progress = Progress::new();
+    let replayed = replay(&request, &launch, &mut |event| progress.show(&event));
+    replayed.map_err(|e| Failure {
+        code: if matches!(e, RunError::Start { .. }) {
+            4
+        } else {
+            2
+        },
+        message: e.to_string(),
+    })?;
+    let options = JudgeOptions::default();
+    let verdicts = judge(&args.run, &options).map_err(Failure::usage)?;
+    write_json(&RunLayout::new(&args.run).verdicts(), &verdicts).map_err(Failure::usage)?;
+    if args.json {
+        print_json(&verdicts)?;
+    } else {
+        print(&terminal::table(&verdicts))?;
+    }
+    Ok(exit_code(&verdicts))
+}
+
+/// Everything that can be wrong is found here, before anything runs.
+fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
+    let metrics = args.criteria.metrics();
+    let given = Given {
+        model: args.model.clone(),
+        library: library::find(args.library.as_deref()),
+        metrics,
+        labels: args.criteria.labels()?,
+    };
+    let ladder = resolve(&args.ladder, &given).map_err(Failure::usage)?;
+    for metric in &ladder.metrics {
+        Metric::parse(metric).map_err(Failure::usage)?;
+    }
+    let mut filter = BTreeMap::new();
+    for pair in &args.filter {
+        match pair.split_once('=') {
+            Some((key @ ("model" | "model_version"), value)) => {
+                filter.insert(key.to_owned(), value.to_owned());
+            }
+            _ => {
+                let why = "known: model=NAME, model_version=V";
+                return Err(Failure::usage(format!("--where {pair}: {why}")));
+            }
+        }
+    }
+    let keep_outputs = match args.keep_outputs {
+        Keep::Differing => "differing",
+        Keep::All => "all",
+        Keep::None => "none",
+    };
+    Ok(RunRequest {
+        capture: args.capture.clone(),
+        run: args.run.clone(),
+        ladder,
+        selection: Selection {
+            filter,
+            limit: args.limit,
+        },
+        keep_outputs: keep_outputs.to_owned(),
+        workers: args.workers,
+        created: now(),
+        environment: environment(),
+    })
+}
+
+/// OS and CPU of this machine.
+fn environment() -> BTreeMap<String, String> {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let line = |text: &str, key: &str| {
+        let line = text.lines().find(|l| l.starts_with(key))?;
+        let value = line[key.len()..].trim_start_matches([' ', '\t', ':', '=']);
+        Some(value.trim_matches('"').to_owned())
+    };
+    let mut out = BTreeMap::new();
+    out.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
+    out.extend(line(&read("/etc/os-release"), "PRETTY_NAME").map(|v| ("os".to_owned(), v)));
+    out.extend(line(&read("/proc/cpuinfo"), "model name").map(|v| ("cpu".to_owned(), v)));
+    out.insert(
+        "kernel".to_owned(),
+        read("/proc/sys/kernel/osrelease").trim().to_owned(),
+    );
+    out
+}
+
+/// Bars on a terminal, a line per stage elsewhere.
+struct Progress {
+    bars: Option<MultiProgress>,
+    total: u64,
+    stages: HashMap<String, ProgressBar>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
+        Self {
+            bars,
+            total: 0,
+            stages: HashMap::new(),
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bars {
+            Some(bars) => {
+                let _ = bars.println(text);
+            }
+            None => {
+                let _ = writeln!(std::io::stderr(), "{text}");
+            }
+        }
+    }
+
+    fn show(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Planned {
+                requests,
+                left_out,
+                stages,
+            } => {
+                self.total = *requests;
+                let left: Vec<_> = left_out
+                    .iter()
+                    .map(|(why, n)| format!("{n} {why}"))
+                    .collect();
+                let left = if left.is_empty() {
+                    "none".to_owned()
+                } else {
+                    left.join(", ")
+                };
+                let n = stages.len();
+                self.line(&format!(
+                    "{requests} exchanges, {n} stages; left out: {left}"
+                ));
+            }
+            Event::Progress { stage, done } => {
+                let Some(bars) = &self.bars else { return };
+                let total = self.total;
+                let bar = self.stages.entry((*stage).to_owned()).or_insert_with(|| {
+                    let style = "{prefix:24} {bar:30} {pos}/{len} {per_sec} {eta}";
+                    let bar = bars
+                        .add(ProgressBar::new(total))
+                        .with_prefix((*stage).to_owned());
+                    bar.set_style(
+                        ProgressStyle::with_template(style).expect("the template is a constant"),
+                    );
+                    bar.enable_steady_tick(Duration::from_millis(250));
+                    bar
+                });
+                bar.set_position(*done);
+            }
+            Event::Ended { stage, status } => {
+                if let Some(bar) = self.stages.remove(*stage) {
+                    bar.finish_and_clear();
+                }
+                let why = status
+                    .reason
+                    .as_ref()
+                    .map_or_else(String::new, |r| format!(": {r}"));
+                let state = format!("{:?}", status.state).to_lowercase();
+                let (open, replay) = (status.open_seconds, status.replay_seconds);
+                self.line(&format!(
+                    "stage {stage}: {state} (opened in {open:.2} s, replayed in {replay:.2} s){why}"
+                ));
+            }
+        }
+    }
+}
