@@ -38,6 +38,21 @@ pub struct ModelIdentity {
     pub bytes: u64,
 }
 
+impl ModelIdentity {
+    /// Reads a file and names it by its content.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn of(path: &std::path::Path) -> std::io::Result<Self> {
+        let bytes = std::fs::read(path)?;
+        Ok(Self {
+            path: path.display().to_string(),
+            digest: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes)),
+            bytes: bytes.len() as u64,
+        })
+    }
+}
+
 /// Inputs and outputs of an opened model.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Signature {

@@ -1,14 +1,12 @@
 //! One opened model.
 
 use std::borrow::Cow;
-use std::path::Path;
 
 use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature, TensorSpec};
 use inferdiff_schemas::run::ladder::Stage;
 use ort::session::{Session, SessionInputValue};
 use ort::value::Outlet;
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::library::Library;
 use super::{evidence, session, tensors};
@@ -30,7 +28,9 @@ impl OnnxPredictor {
                 stage.name
             ))
         })?;
-        let identity = identify(model)?;
+        let identity = ModelIdentity::of(model).map_err(|e| {
+            OpenError::Failed(format!("cannot read the model {}: {e}", model.display()))
+        })?;
         let (session, log) = session::open(library, stage, model, &stage.disabled_passes)?;
         if !stage.disabled_passes.is_empty() {
             let (_, probe) = session::open(library, stage, model, &[])?;
@@ -127,17 +127,6 @@ impl Predictor for OnnxPredictor {
     fn evidence(&self) -> Evidence {
         self.evidence.clone()
     }
-}
-
-fn identify(model: &Path) -> Result<ModelIdentity, OpenError> {
-    let bytes = std::fs::read(model).map_err(|e| {
-        OpenError::Failed(format!("cannot read the model {}: {e}", model.display()))
-    })?;
-    Ok(ModelIdentity {
-        path: model.display().to_string(),
-        digest: format!("{:032x}", xxh3_128(&bytes)),
-        bytes: bytes.len() as u64,
-    })
 }
 
 fn spec(outlet: &Outlet) -> TensorSpec {
