@@ -103,11 +103,23 @@ fn without_connection(answer: &[u8]) -> String {
 #[test]
 fn answers_are_equal_byte_for_byte_with_and_without_the_proxy() {
     let script: &'static Mutex<(&str, &str)> = Box::leak(Box::new(Mutex::new(("", ""))));
+    // As a server does: kept open unless the request or the answer's framing says otherwise.
     let up = upstream(move |mut stream| {
-        let (end, answer) = *script.lock().unwrap();
-        let got = read_until(&mut stream, end.as_bytes());
-        if got.ends_with(end.as_bytes()) {
+        loop {
+            let mut got = vec![0; 1];
+            if stream.read_exact(&mut got).is_err() {
+                return;
+            }
+            let (end, answer) = *script.lock().unwrap();
+            got.extend(read_until(&mut stream, end.as_bytes()));
+            if !got.ends_with(end.as_bytes()) {
+                return;
+            }
             stream.write_all(answer.as_bytes()).unwrap();
+            let told = String::from_utf8_lossy(&got).contains("Connection: close");
+            if told || answer.contains("until close") || answer.starts_with("HTTP/1.0") {
+                return;
+            }
         }
     });
     let tap = Keeping::new(64 << 20);

@@ -399,3 +399,31 @@ fn judging_again_needs_no_runtime_and_no_capture() {
     let (_, again) = judge(&[]);
     assert_eq!(again, by_tolerance);
 }
+
+#[test]
+fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let ladder = dir.path().join("scripted.toml");
+    let text = "[[stage]]\nname = \"echo\"\nruntime = \"scripted\"\n\
+                [[stage]]\nname = \"dies\"\nruntime = \"scripted\"\nconfig = { abort_on = \"7,41\" }\n";
+    std::fs::write(&ladder, text).unwrap();
+    let run = dir.path().join("run");
+    let (_, verdicts, errors) = replay(&path, &run, &["--ladder", ladder.to_str().unwrap()]);
+    let stage = &verdicts["stages"][1];
+    let outcomes = &stage["outcomes"];
+    let counts = (
+        outcomes["compared"].as_u64(),
+        outcomes["stage_failed"].as_u64(),
+    );
+    assert_eq!(counts, (Some(58), Some(2)), "{stage:#} {errors}");
+    assert_eq!(stage["outputs"][0]["bit_equal"].as_u64(), Some(58));
+    let crashed = std::fs::read(run.join("stages/dies/crashed.json")).unwrap();
+    let crashed: Value = serde_json::from_slice(&crashed).unwrap();
+    let named: Vec<_> = crashed.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(named, ["7", "41"]);
+    assert!(
+        crashed["7"].as_str().unwrap().contains("signal 6"),
+        "{crashed}"
+    );
+}

@@ -70,10 +70,17 @@ pub fn resolve(name: &str, given: &Given) -> Result<Ladder, LadderError> {
     } else {
         given.metrics.clone()
     };
-    let labels = given.labels.clone().or(ladder.labels.map(|l| Labels {
-        file: folder.join(l.file),
-        key: l.key,
-    }));
+    // Absolute: the run that keeps it is judged from anywhere.
+    let absolute = |l: Labels| {
+        let file = folder.join(l.file);
+        let file = std::path::absolute(&file)
+            .map_err(|e| fail(format!("labels {}: {e}", file.display())))?;
+        Ok::<_, LadderError>(Labels { file, key: l.key })
+    };
+    let labels = match &given.labels {
+        Some(labels) => Some(labels.clone()),
+        None => ladder.labels.map(absolute).transpose()?,
+    };
     let tolerance = ladder.tolerance;
     Ok(Ladder {
         name: name.to_owned(),

@@ -2,9 +2,12 @@
 
 mod onnxruntime;
 mod recorded;
+mod scripted;
 
 pub use onnxruntime::{OnnxRuntime, prove_off};
 pub use recorded::Recorded;
+#[doc(hidden)]
+pub use scripted::Scripted;
 
 use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
