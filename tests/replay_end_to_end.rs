@@ -16,15 +16,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use inferdiff_schemas::capture::{
-    CaptureMeta, CaptureWriter, FORMAT_VERSION, Ledger, RecorderMeta, WriterOptions,
-};
+use inferdiff_schemas::capture::{CaptureMeta, CaptureWriter, Ledger, RecorderMeta, WriterOptions};
 use inferdiff_schemas::digest::input_digest;
-use inferdiff_schemas::raw::{RawBody, RawExchange};
 use inferdiff_schemas::storage::Disk;
-use inferdiff_schemas::wire::{Keep, decode};
-use inferdiff_schemas::{Datatype, Exchange, Outcome, Tensor};
+use inferdiff_schemas::{Datatype, Exchange, Tensor};
 use serde_json::Value;
 use ulid::Ulid;
 
@@ -40,30 +35,17 @@ fn digits(file: &str) -> String {
         .to_string()
 }
 
-/// An exchange without an answer, as if decoded from the wire.
+/// An exchange without an answer.
 fn exchange(recorder: Ulid, seq: u64, inputs: Vec<Tensor>) -> Exchange {
-    let raw = RawExchange {
-        seq,
-        arrived_at_ns: 0,
-        first_byte_ns: None,
-        end_ns: 1,
-        method: "POST".into(),
-        path: "/v2/models/digits/infer".into(),
-        query: None,
-        request_headers: Vec::new(),
-        request_body: RawBody::whole(Bytes::from_static(b"{\"inputs\":[]}")),
+    Exchange {
+        protocol: "oip-rest-binary".into(),
+        model: Some("digits".into()),
+        client_request_id: Some(format!("r{seq}")),
         status: Some(503),
-        response_headers: Vec::new(),
-        response_body: RawBody::whole(Bytes::new()),
-        outcome: Outcome::Complete,
-        error: None,
-        sample_rate: 1.0,
-    };
-    let mut e = decode(raw, recorder, &Keep::default());
-    e.client_request_id = Some(format!("r{seq}"));
-    e.input_digest = Some(input_digest(&inputs));
-    e.inputs = Some(inputs);
-    e
+        input_digest: Some(input_digest(&inputs)),
+        inputs: Some(inputs),
+        ..Exchange::new(recorder, seq)
+    }
 }
 
 /// `rows` pseudo-random images in one request.
@@ -88,26 +70,7 @@ fn images(seed: u64, rows: usize) -> Tensor {
 
 fn capture(dir: &Path, exchanges: impl Fn(Ulid, u64) -> Vec<Tensor>) -> PathBuf {
     let (path, recorder) = (dir.join("capture"), Ulid::from_parts(7, 7));
-    let meta = CaptureMeta {
-        format: FORMAT_VERSION,
-        created: String::new(),
-        upstream: None,
-        upstream_metadata: Default::default(),
-        keep: Default::default(),
-        sample_rate: 1.0,
-    };
-    let own = RecorderMeta {
-        recorder: recorder.to_string(),
-        version: String::new(),
-        host: String::new(),
-        started: String::new(),
-        stopped: None,
-        crashed: false,
-        ledger: Ledger::default(),
-        upstream: None,
-        notes: Default::default(),
-        model_file: None,
-    };
+    let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
     let options = WriterOptions {
         max_row_groups: 2,
         ..Default::default()

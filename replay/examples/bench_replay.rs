@@ -10,15 +10,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use inferdiff_schemas::capture::{
-    Capture, CaptureMeta, CaptureWriter, FORMAT_VERSION, Ledger, Projection, RecorderMeta,
-    WriterOptions,
+    Capture, CaptureMeta, CaptureWriter, Ledger, Projection, RecorderMeta, WriterOptions,
 };
-use inferdiff_schemas::raw::{RawBody, RawExchange};
 use inferdiff_schemas::storage::Disk;
-use inferdiff_schemas::wire::{Keep, decode};
-use inferdiff_schemas::{Datatype, Outcome, Tensor};
+use inferdiff_schemas::{Datatype, Exchange, Tensor};
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
@@ -40,26 +36,7 @@ fn main() {
 
 fn capture(dir: &Path, requests: usize, batch: usize, width: usize) {
     let recorder = Ulid::generate();
-    let meta = CaptureMeta {
-        format: FORMAT_VERSION,
-        created: String::new(),
-        upstream: None,
-        upstream_metadata: Default::default(),
-        keep: Default::default(),
-        sample_rate: 1.0,
-    };
-    let own = RecorderMeta {
-        recorder: recorder.to_string(),
-        version: String::new(),
-        host: String::new(),
-        started: String::new(),
-        stopped: None,
-        crashed: false,
-        ledger: Ledger::default(),
-        upstream: None,
-        notes: Default::default(),
-        model_file: None,
-    };
+    let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
     let options = WriterOptions::default();
     let (mut writer, _) = CaptureWriter::open(Arc::new(Disk), dir, meta, own, options).unwrap();
     let mut ledger = Ledger::default();
@@ -77,28 +54,14 @@ fn capture(dir: &Path, requests: usize, batch: usize, width: usize) {
             .collect();
         let shape = vec![i64::try_from(batch).unwrap(), i64::try_from(width).unwrap()];
         let tensor = Tensor::inline("x", Datatype::Fp32, shape, data.into()).unwrap();
-        let raw = RawExchange {
-            seq,
-            arrived_at_ns: 0,
-            first_byte_ns: None,
-            end_ns: 0,
-            method: "POST".into(),
-            path: "/v2/models/mlp/infer".into(),
-            query: None,
-            request_headers: Vec::new(),
-            request_body: RawBody::whole(Bytes::from_static(b"{\"inputs\":[]}")),
-            status: None,
-            response_headers: Vec::new(),
-            response_body: RawBody::default(),
-            outcome: Outcome::Complete,
-            error: None,
-            sample_rate: 1.0,
+        let digest = inferdiff_schemas::digest::input_digest(std::slice::from_ref(&tensor));
+        let exchange = Exchange {
+            protocol: "oip-rest-binary".to_owned(),
+            model: Some("mlp".to_owned()),
+            input_digest: Some(digest),
+            inputs: Some(vec![tensor]),
+            ..Exchange::new(recorder, seq)
         };
-        let mut exchange = decode(raw, recorder, &Keep::default());
-        exchange.input_digest = Some(inferdiff_schemas::digest::input_digest(
-            std::slice::from_ref(&tensor),
-        ));
-        exchange.inputs = Some(vec![tensor]);
         ledger.accepted += 1;
         ledger.in_flight += 1;
         writer.append(exchange);
