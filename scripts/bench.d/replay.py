@@ -77,7 +77,7 @@ def main() -> None:
     library = next(Path(".venv").glob("lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so*"))
     tool = release / "examples/bench_replay"
     print(describe())
-    workloads = ((64, 4, 1, 40000), (512, 8, 1, 20000), (512, 8, 32, 20000))
+    workloads = ((64, 4, 1, 40000), (512, 8, 1, 20000), (512, 8, 32, 5000))
     for width, layers, batch, requests in workloads:
         folder = Path(tempfile.mkdtemp(prefix="bench-replay-"))
         try:

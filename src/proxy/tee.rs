@@ -24,7 +24,7 @@ pub struct Tee {
 /// Streams of very many small pieces keep the times of the first so many.
 const MAX_FRAMES: usize = 4096;
 /// What one read may bring.
-const STEP: usize = 64 * 1024;
+const STEP: usize = 256 * 1024;
 /// A declared length is believed up to here; beyond, memory is taken as bytes arrive.
 const BELIEVED: usize = 1024 * 1024;
 
