@@ -3,7 +3,8 @@
 mod onnxruntime;
 mod recorded;
 
-pub use onnxruntime::{OnnxRuntime, prove_off};
+pub(crate) use onnxruntime::check as check_onnxruntime;
+pub use onnxruntime::{OnnxRuntime, locate, prove_off};
 pub use recorded::Recorded;
 
 use inferdiff_schemas::run::evidence::{Evidence, Signature};

@@ -11,7 +11,7 @@ pub struct Evidence {
     pub library: Option<String>,
     /// Version as the library itself says.
     pub version: Option<String>,
-    /// Model file and its SHA-free XXH3-128 digest in hex.
+    /// Model file and its XXH3-128 digest in hex.
     pub model: Option<ModelIdentity>,
     /// Inputs and outputs as the opened model declares them; `None` for runtimes without a model.
     pub signature: Option<Signature>,
@@ -66,6 +66,9 @@ pub struct TensorSpec {
     pub datatype: String,
     /// Dimensions; −1 = dynamic.
     pub shape: Vec<i64>,
+    /// The model does not say the rank: `shape` is empty and means nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_rank: bool,
 }
 
 /// Whether an option did anything. The echo of an option is not evidence.
