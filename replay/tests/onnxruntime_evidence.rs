@@ -1,5 +1,12 @@
 //! What a real ONNX Runtime shows of each option.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test that goes wrong says so by panicking"
+)]
+
 mod common;
 
 use common::{acted, evidence, floats, infer, library, open, option, refused, spread, stage};

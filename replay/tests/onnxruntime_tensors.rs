@@ -1,5 +1,12 @@
 //! Tensors through a real ONNX Runtime: every datatype, every odd shape, every bad request.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test that goes wrong says so by panicking"
+)]
+
 mod common;
 
 use bytes::Bytes;

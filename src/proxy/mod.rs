@@ -1,1 +1,61 @@
-//! x
+//! A transparent HTTP/1.1 proxy on its own codec.
+//!
+//! Bytes are forwarded as they came: header case, order and repetition, reason phrases, chunk
+//! boundaries and extensions, trailers, interim responses. Only what belongs to one connection
+//! (`Connection`, `Keep-Alive`, `Proxy-Connection`) is the proxy's own. A copy of what crosses is
+//! handed to a [`Tap`]; nothing the tap does can delay, change or fail an exchange.
+//! Why not hyper: `docs/decisions/0002-own-http1-codec.md`.
+
+mod body;
+mod budget;
+mod chunked;
+mod connection;
+mod exchange;
+mod framing;
+mod head;
+mod listener;
+mod tap;
+mod tee;
+mod upstream;
+
+use std::time::Duration;
+
+pub use budget::{Budget, Permit};
+pub use listener::{Ended, serve};
+pub use tap::{Taken, Tap, Ticket};
+pub use upstream::Upstream;
+
+/// How the proxy behaves.
+#[derive(Debug, Clone)]
+pub struct ProxyOptions {
+    /// Where requests go.
+    pub upstream: Upstream,
+    /// A request head must be whole this long after its first byte. Default 60 s, as nginx.
+    pub head_timeout: Duration,
+    /// A kept-alive client connection may be idle this long. Default 75 s, as nginx.
+    pub idle_timeout: Duration,
+    /// A kept-alive upstream connection is used again only before this long. Default 4 s: below
+    /// uvicorn's 5 s, so that a server's close does not race our next request.
+    pub pool_idle: Duration,
+    /// In-flight exchanges may take this long at shutdown. Default 30 s.
+    pub drain_timeout: Duration,
+    /// A client's FIN while the answer is pending is half a close, not a cancellation.
+    pub half_close: bool,
+    /// Largest head, in bytes. Default 64 KiB.
+    pub max_head: usize,
+}
+
+impl ProxyOptions {
+    /// The defaults, for an upstream.
+    pub fn new(upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            head_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(75),
+            pool_idle: Duration::from_secs(4),
+            drain_timeout: Duration::from_secs(30),
+            half_close: false,
+            max_head: 64 * 1024,
+        }
+    }
+}

@@ -334,7 +334,7 @@ fn check_inputs(signature: &Signature, seen: &[InputSeen]) -> Result<(), String>
         let fits = |s: &&InputSeen| s.datatype == spec.datatype && rank(s.rank);
         if named.is_empty() {
             problems.push(format!("input `{}` is in no captured request", spec.name));
-        } else if !named.iter().any(|s| fits(s)) {
+        } else if !named.iter().any(fits) {
             let found: Vec<_> = named
                 .iter()
                 .map(|s| format!("{} of rank {}", s.datatype, s.rank))

@@ -2,10 +2,15 @@
 
 mod onnxruntime;
 mod recorded;
+mod scripted;
+#[cfg(test)]
+mod testing;
 
 pub(crate) use onnxruntime::check as check_onnxruntime;
 pub use onnxruntime::{OnnxRuntime, locate, prove_off};
 pub use recorded::Recorded;
+#[doc(hidden)]
+pub use scripted::Scripted;
 
 use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;

@@ -1,5 +1,7 @@
 //! `evidence.json`: what a stage really executed.
 
+use std::io::Read;
+
 use serde::{Deserialize, Serialize};
 
 /// What a stage really executed, by what the runtime itself reports.
@@ -36,6 +38,36 @@ pub struct ModelIdentity {
     pub digest: String,
     /// Bytes.
     pub bytes: u64,
+}
+
+impl ModelIdentity {
+    /// Names a file by its content. It is read piece by piece: models may be larger than memory
+    /// should bear twice.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    pub fn of(path: &std::path::Path) -> std::io::Result<Self> {
+        let mut file = std::fs::File::open(path)?;
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut bytes = 0;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hash.update(&buffer[..n]);
+                    bytes += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Self {
+            path: path.display().to_string(),
+            digest: format!("{:032x}", hash.digest128()),
+            bytes,
+        })
+    }
 }
 
 /// Inputs and outputs of an opened model.

@@ -1,15 +1,11 @@
 //! One opened model.
 
 use std::borrow::Cow;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 
 use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature, TensorSpec};
 use inferdiff_schemas::run::ladder::Stage;
 use ort::session::{Session, SessionInputValue};
-use xxhash_rust::xxh3::Xxh3;
 
 use super::library::Library;
 use super::log::SessionLog;
@@ -34,7 +30,8 @@ impl OnnxPredictor {
             .as_deref()
             .ok_or_else(|| failed("it names no model: give --model".to_owned()))?;
         names::check(stage).map_err(failed)?;
-        let identity = identify(model).map_err(failed)?;
+        let identity = ModelIdentity::of(model)
+            .map_err(|e| failed(format!("cannot read the model {}: {e}", model.display())))?;
         let without = proof::probe(library, stage, model)?;
         let opened = session::open(library, stage, model)?;
         let trace = Trace::of(&opened);
@@ -157,27 +154,4 @@ impl Predictor for OnnxPredictor {
             ..self.evidence.clone()
         }
     }
-}
-
-/// Reads the file piece by piece: models may be larger than memory should bear twice.
-fn identify(model: &Path) -> Result<ModelIdentity, String> {
-    let cannot = |e: std::io::Error| format!("cannot read the model {}: {e}", model.display());
-    let mut file = File::open(model).map_err(cannot)?;
-    let mut hash = Xxh3::new();
-    let mut buffer = vec![0; 1 << 20];
-    let mut bytes = 0u64;
-    loop {
-        match file.read(&mut buffer).map_err(cannot)? {
-            0 => break,
-            n => {
-                hash.update(&buffer[..n]);
-                bytes += n as u64;
-            }
-        }
-    }
-    Ok(ModelIdentity {
-        path: model.display().to_string(),
-        digest: format!("{:032x}", hash.digest128()),
-        bytes,
-    })
 }

@@ -1,0 +1,158 @@
+//! The captured copy of one body. It gives up, the stream never does.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use inferdiff_schemas::tensor::MAX_PAYLOAD_BYTES;
+use inferdiff_schemas::{Frame, RawBody};
+
+use super::budget::{Budget, Permit};
+
+/// A body's copy, or the reason why there is none. The same buffer is what the socket is read
+/// into, so that copying costs no copy.
+pub struct Tee {
+    buffer: BytesMut,
+    permit: Option<Permit>,
+    gave_up: Option<&'static str>,
+    seen: u64,
+    frames: Vec<Frame>,
+    arrived: Instant,
+    complete: bool,
+}
+
+/// Streams of very many small pieces keep the times of the first so many.
+const MAX_FRAMES: usize = 4096;
+/// What one read may bring.
+const STEP: usize = 64 * 1024;
+/// A declared length is believed up to here; beyond, memory is taken as bytes arrive.
+const BELIEVED: usize = 1024 * 1024;
+
+impl Tee {
+    /// A tee under `budget`; `None` copies nothing.
+    pub fn new(budget: Option<&Arc<Budget>>, arrived: Instant) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            permit: budget.map(Budget::permit),
+            gave_up: None,
+            seen: 0,
+            frames: Vec::new(),
+            arrived,
+            complete: false,
+        }
+    }
+
+    /// Room for the next read of a body that has at most `left` more bytes.
+    pub fn room(&mut self, left: u64) -> &mut BytesMut {
+        if self.copies() && self.seen + 1 > MAX_PAYLOAD_BYTES {
+            self.give_up("over_limit");
+        }
+        if !self.copies() {
+            self.buffer.clear();
+            self.buffer.reserve(STEP);
+            return &mut self.buffer;
+        }
+        if self.buffer.capacity() == self.buffer.len() {
+            let left = usize::try_from(left).unwrap_or(usize::MAX);
+            // The first time as declared, then by doubling.
+            let wanted = if self.buffer.is_empty() {
+                left.min(BELIEVED)
+            } else {
+                left.min(self.buffer.len())
+            };
+            self.grow(wanted.max(1));
+            if !self.copies() {
+                return self.room(left as u64);
+            }
+        }
+        &mut self.buffer
+    }
+
+    fn grow(&mut self, bytes: usize) {
+        let granted = self.permit.as_mut().is_some_and(|p| p.grow(bytes as u64));
+        if granted {
+            self.buffer.reserve(bytes)
+        } else {
+            self.give_up("memory_budget")
+        }
+    }
+
+    /// Says that the last `n` bytes of the buffer were just read.
+    pub fn read(&mut self, n: usize) {
+        self.frame(n);
+    }
+
+    /// The bytes that were just read.
+    pub fn fresh(&self, n: usize) -> &[u8] {
+        &self.buffer[self.buffer.len() - n..]
+    }
+
+    /// Copies bytes that were read elsewhere (rests behind a head, chunk payload).
+    pub fn copy(&mut self, bytes: &[u8]) {
+        if self.copies() && self.seen + bytes.len() as u64 > MAX_PAYLOAD_BYTES {
+            self.give_up("over_limit");
+        }
+        if self.copies() && self.buffer.capacity() - self.buffer.len() < bytes.len() {
+            self.grow(bytes.len().max(self.buffer.len()));
+        }
+        if self.copies() {
+            self.buffer.extend_from_slice(bytes);
+        }
+        self.frame(bytes.len());
+    }
+
+    /// Makes room for a known length, so that `copy` of its beginning does not reserve twice.
+    pub fn expect(&mut self, length: u64) {
+        let length = usize::try_from(length).unwrap_or(usize::MAX).min(BELIEVED);
+        if self.copies() && length > 0 {
+            self.grow(length);
+        }
+    }
+
+    fn frame(&mut self, n: usize) {
+        if self.frames.len() < MAX_FRAMES && n > 0 {
+            let at_ns = u64::try_from(self.arrived.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.frames.push(Frame {
+                at_ns,
+                offset: self.seen,
+                length: n as u64,
+            });
+        }
+        self.seen += n as u64;
+    }
+
+    fn copies(&self) -> bool {
+        self.permit.is_some() && self.gave_up.is_none()
+    }
+
+    fn give_up(&mut self, why: &'static str) {
+        self.gave_up = Some(why);
+        self.buffer = BytesMut::new();
+        if let Some(permit) = &mut self.permit {
+            permit.shrink_to(0);
+        }
+    }
+
+    /// The body ended as its framing says.
+    pub fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    /// The copy and its share of the budget.
+    pub fn finish(self) -> (RawBody, Option<Permit>) {
+        let whole = self.permit.is_some() && self.gave_up.is_none();
+        let data = if whole {
+            self.buffer.freeze()
+        } else {
+            bytes::Bytes::new()
+        };
+        let body = RawBody {
+            data,
+            seen: self.seen,
+            frames: self.frames,
+            complete: self.complete,
+            gave_up: self.gave_up,
+        };
+        (body, self.permit)
+    }
+}
