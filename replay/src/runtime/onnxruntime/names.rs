@@ -4,7 +4,6 @@
 use inferdiff_schemas::run::ladder::Stage;
 
 use super::providers;
-use crate::ladder::nearest;
 
 /// The longest value that a session configuration entry takes; the list of disabled passes is one.
 const LONGEST_VALUE: usize = 8192;
@@ -141,11 +140,6 @@ fn config_key(key: &str) -> Result<(), String> {
         )),
         None => Ok(()),
     }
-}
-
-/// `; did you mean …?`, or nothing.
-pub(super) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    nearest(name, known).map_or_else(String::new, |n| format!("; did you mean `{n}`?"))
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use inferdiff_schemas::run::evidence::{Acted, OptionEvidence, Pass, Placement};
 use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
 
 use super::library::Library;
-use super::names::{RULE_TRANSFORMER, RULES, hint};
+use super::names::{RULE_TRANSFORMER, RULES};
 use super::session::{self, Opened};
+use crate::ladder::hint;
 use crate::runtime::OpenError;
 
 /// What a session shows of its optimisation.

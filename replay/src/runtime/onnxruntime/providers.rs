@@ -9,7 +9,7 @@ use ort::ep::{
 use ort::error::ErrorCode;
 use ort::session::builder::SessionBuilder;
 
-use crate::ladder::nearest;
+use crate::ladder::hint;
 use crate::runtime::OpenError;
 
 /// Providers that ladders may name, and ONNX Runtime's names of them.
@@ -44,12 +44,11 @@ pub(super) fn engine_name(provider: &str) -> Option<&'static str> {
 pub(super) fn check(provider: &Provider) -> Result<(), String> {
     if engine_name(&provider.name).is_none() {
         let names = KNOWN.map(|(name, _)| name);
-        let hint = nearest(&provider.name, names.into_iter())
-            .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
         return Err(format!(
-            "unknown provider `{}`; known: {}{hint}",
+            "unknown provider `{}` (known: {}){}",
             provider.name,
-            names.join(", ")
+            names.join(", "),
+            hint(&provider.name, names.into_iter())
         ));
     }
     match provider.options.keys().next() {
