@@ -52,8 +52,7 @@ fn unobservable(option: &str, requested: impl std::fmt::Display) -> OptionEviden
         option: option.to_owned(),
         requested: requested.to_string(),
         acted: Acted::Unobservable,
-        shown_by: "ONNX Runtime echoes it and reports no effect; only the outputs can tell"
-            .to_owned(),
+        shown_by: "ONNX Runtime reports no effect of it; only the outputs can tell".to_owned(),
     }
 }
 

@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use ort::environment::Environment;
+use ort::logging::LogLevel;
 
+use super::log::SessionLog;
 use crate::runtime::OpenError;
 
 /// What to do where there is no library.
@@ -19,6 +21,8 @@ pub(super) struct Library {
     /// `1.32.0`, as the library says.
     pub version: String,
     pub environment: Environment,
+    /// What the library says outside of sessions: why a provider could not be loaded, for one.
+    pub log: SessionLog,
 }
 
 static LOADED: OnceLock<Library> = OnceLock::new();
@@ -95,18 +99,21 @@ pub(super) fn load(path: &Path) -> Result<&'static Library, OpenError> {
             path.display()
         ))
     };
-    // Warnings of the environment belong to no stage; those of sessions are caught per session.
+    let log = SessionLog::default();
     let environment = ort::init_from(&path)
         .map_err(|e| unavailable(&e))?
         .with_name("inferdiff")
         .with_telemetry(false)
+        .with_logger(log.function())
         .build()
         .map_err(|e| unavailable(&e))?;
+    environment.set_log_level(LogLevel::Warning);
     let version = version(&path).map_err(|e| unavailable(&e))?;
     Ok(LOADED.get_or_init(|| Library {
         path,
         version,
         environment,
+        log,
     }))
 }
 

@@ -65,6 +65,12 @@ impl SessionLog {
         self.with(|l| l.warnings.clone())
     }
 
+    /// Forgets the warnings so far.
+    pub fn forget_warnings(&self) {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.warnings.clear();
+    }
+
     fn with<T>(&self, read: impl FnOnce(&Lines) -> T) -> T {
         read(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -61,20 +61,20 @@ impl Trace {
                 seen.push(format!("{what} {}", list(only)));
             }
         };
-        only("with it ran", &self.names(), &other.names());
+        only("with the option ran", &self.names(), &other.names());
         only("without it ran", &other.names(), &self.names());
-        only("with it hit", &self.hits(), &other.hits());
+        only("with the option hit", &self.hits(), &other.hits());
         only("without it hit", &other.hits(), &self.hits());
         if self.placement != other.placement {
             seen.push(format!(
-                "with it {} nodes remained to be placed, without it {}",
+                "with the option {} nodes remained to be placed, without it {}",
                 self.nodes(),
                 other.nodes()
             ));
         }
         if self.removed != other.removed {
             seen.push(format!(
-                "with it {} constants were removed, without it {}",
+                "with the option {} constants were removed, without it {}",
                 self.removed.len(),
                 other.removed.len()
             ));
@@ -164,7 +164,7 @@ impl Without {
                 )
             } else {
                 match self.rule.get(name).and_then(|t| with.differs_from(t)) {
-                    Some(shown) => (Acted::Acted, format!("disabled and not disabled: {shown}")),
+                    Some(shown) => (Acted::Acted, format!("disabling it shows: {shown}")),
                     None if RULES.contains(&name.as_str()) && all.ran(RULE_TRANSFORMER) => (
                         Acted::Unobservable,
                         format!(
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(base.differs_from(&base), None);
         let other = trace(&[("B", true)], 2);
         let told = base.differs_from(&other).unwrap();
-        assert!(told.contains("with it ran A"), "{told}");
+        assert!(told.contains("with the option ran A"), "{told}");
         assert!(told.contains("without it hit B"), "{told}");
         assert!(told.contains("3 nodes"), "{told}");
         let rounds = trace(&[("A", false), ("A", true), ("B", false)], 3);

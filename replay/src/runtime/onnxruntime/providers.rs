@@ -9,6 +9,7 @@ use ort::ep::{
 use ort::error::ErrorCode;
 use ort::session::builder::SessionBuilder;
 
+use super::log::SessionLog;
 use crate::ladder::hint;
 use crate::runtime::OpenError;
 
@@ -30,6 +31,16 @@ const MISSING: [&str; 7] = [
     "driver version is insufficient",
     "cudaErrorInsufficientDriver",
     "CUDA failure 100",
+];
+
+/// What it says where the stage is at fault: an option that the provider does not have or cannot
+/// read. (OpenVINO reports these with the same code as a missing device.)
+const REFUSED: [&str; 5] = [
+    "nvalid provider_option",
+    "nknown provider option",
+    "Failed to parse",
+    "parsing error",
+    "stoi",
 ];
 
 /// ONNX Runtime's name of a provider.
@@ -60,8 +71,13 @@ pub(super) fn check(provider: &Provider) -> Result<(), String> {
 }
 
 /// Appends the stage's providers in order, the CPU last. By default ONNX Runtime leaves out in
-/// silence what it cannot have; here each says so instead.
-pub(super) fn append(builder: SessionBuilder, stage: &Stage) -> Result<SessionBuilder, OpenError> {
+/// silence what it cannot have; here each says so instead. `log` is the library's own: the error
+/// itself often says no more than that it failed.
+pub(super) fn append(
+    builder: SessionBuilder,
+    stage: &Stage,
+    log: &SessionLog,
+) -> Result<SessionBuilder, OpenError> {
     let mut dispatches = Vec::new();
     for provider in &stage.providers {
         let (dispatch, available) = dispatch(stage, provider)?;
@@ -78,15 +94,29 @@ pub(super) fn append(builder: SessionBuilder, stage: &Stage) -> Result<SessionBu
     if !stage.providers.iter().any(|p| p.name == "cpu") {
         dispatches.push(cpu(stage).error_on_failure());
     }
+    log.forget_warnings();
     builder.with_execution_providers(dispatches).map_err(|e| {
-        let why = format!("stage `{}`: {e}", stage.name);
-        // A provider that is there and refuses its options is a fault of the stage.
-        if e.code() == ErrorCode::InvalidArgument && !missing(&why) {
-            OpenError::Failed(why)
+        let said = log.warnings();
+        let reason = if said.is_empty() {
+            String::new()
         } else {
-            OpenError::Unavailable(why)
-        }
+            format!(" ({})", said.join("; "))
+        };
+        refusal(
+            e.code() == ErrorCode::InvalidArgument,
+            format!("stage `{}`: {e}{reason}", stage.name),
+        )
     })
+}
+
+/// A provider that is there and refuses its options is a fault of the stage, not of the machine.
+fn refusal(invalid_argument: bool, why: String) -> OpenError {
+    let refused = invalid_argument || REFUSED.iter().any(|r| why.contains(r));
+    if refused && !missing(&why) {
+        OpenError::Failed(why)
+    } else {
+        OpenError::Unavailable(why)
+    }
 }
 
 /// Tells a model that cannot be loaded from a machine that cannot run it: some providers look for
@@ -143,6 +173,29 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+
+    #[test]
+    fn a_wrong_option_is_a_failed_stage_and_a_missing_device_an_unavailable_one() {
+        // As ONNX Runtime 1.24.1 with OpenVINO, and its CUDA provider, say it.
+        for failed in [
+            "Failed to load provider OpenVINOExecutionProvider (Invalid provider_option key: x)",
+            "Failed to load provider OpenVINOExecutionProvider (JSON parsing error: …)",
+            "Unknown provider option: \"use_tf33\".",
+        ] {
+            let error = refusal(false, failed.to_owned());
+            assert!(matches!(error, OpenError::Failed(_)), "{failed}");
+        }
+        for unavailable in [
+            "Failed to load provider OpenVINOExecutionProvider (Device GPU is not available)",
+            "Failed to load library libonnxruntime_providers_cuda.so with error: \
+             libcublasLt.so.12: cannot open shared object file",
+        ] {
+            for invalid_argument in [false, unavailable.contains("cublas")] {
+                let error = refusal(invalid_argument, unavailable.to_owned());
+                assert!(matches!(error, OpenError::Unavailable(_)), "{unavailable}");
+            }
+        }
+    }
 
     #[test]
     fn unknown_providers_and_options_are_named() {

@@ -30,7 +30,7 @@ pub(super) fn open(library: &Library, stage: &Stage, model: &Path) -> Result<Ope
             stage.name
         ))
     })?;
-    let mut builder = providers::append(builder, stage)?;
+    let mut builder = providers::append(builder, stage, &library.log)?;
     let session = builder
         .commit_from_file(model)
         .map_err(|e| providers::commit_error(stage, model, &e.to_string()))?;
