@@ -93,8 +93,11 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
     Ok(joined)
 }
 
+/// Reads a request's key.
+type KeyOf = Box<dyn Fn(&RequestRow) -> Option<String>>;
+
 fn index(kind: &str, requests: &[RequestRow]) -> Result<HashMap<String, Vec<usize>>, String> {
-    let key: Box<dyn Fn(&RequestRow) -> Option<String>> = match kind.split_once(':') {
+    let key: KeyOf = match kind.split_once(':') {
         None if kind == "client_request_id" => Box::new(|r| r.client_request_id.clone()),
         None if kind == "seq" => Box::new(|r| Some(r.seq.to_string())),
         None if kind == "input_digest" => Box::new(|r| {

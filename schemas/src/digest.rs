@@ -41,3 +41,54 @@ fn length32(n: usize) -> [u8; 4] {
         .expect("names and ranks are far below 4 GiB: payloads are capped at 1 GiB")
         .to_le_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tensor::Datatype;
+
+    fn tensor(name: &str, datatype: Datatype, shape: &[i64], data: &[u8]) -> Tensor {
+        Tensor::inline(name, datatype, shape.to_vec(), data.to_vec().into()).unwrap()
+    }
+
+    fn hex(inputs: &[Tensor]) -> String {
+        input_digest(inputs)
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect()
+    }
+
+    /// Made by Python's `xxhash` package from the encoding that `docs/capture-format.md` describes.
+    #[test]
+    fn golden_vectors() {
+        let pair = [1.0f32, -2.5].map(f32::to_le_bytes).concat();
+        let seven = tensor("b", Datatype::Int64, &[], &7i64.to_le_bytes());
+        let bools = tensor("a", Datatype::Bool, &[3], &[1, 0, 1]);
+        let text = tensor(
+            "text",
+            Datatype::Bytes,
+            &[2],
+            b"\0\0\0\0\x03\0\0\0a\xc3\xa9",
+        );
+        let expected = [
+            (vec![], "99aa06d3014798d86001c324468d497f"),
+            (
+                vec![tensor("x", Datatype::Fp32, &[1, 2], &pair)],
+                "0963689fc2db6e1fe99931aa21e8c0b5",
+            ),
+            (
+                vec![seven.clone(), bools.clone()],
+                "6a5ad5bfc36d315dcd1127d291ab7961",
+            ),
+            (vec![bools, seven], "6a5ad5bfc36d315dcd1127d291ab7961"),
+            (vec![text], "634199421819bb3b059483cc92aa2d4c"),
+            (
+                vec![tensor("x", Datatype::Fp32, &[0, 4], b"")],
+                "a63c7e9723a5065b1f12a6cbf0108926",
+            ),
+        ];
+        for (inputs, digest) in expected {
+            assert_eq!(hex(&inputs), digest, "{inputs:?}");
+        }
+    }
+}

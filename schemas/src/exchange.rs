@@ -153,6 +153,47 @@ pub struct Exchange {
 }
 
 impl Exchange {
+    /// An exchange of which only its place is known: complete, nothing decoded, nothing kept.
+    pub fn new(recorder: Ulid, seq: u64) -> Self {
+        Self {
+            recorder,
+            seq,
+            id: Self::id_of(recorder, seq),
+            part: 0,
+            last: true,
+            arrived_at_ns: 0,
+            first_byte_ns: None,
+            end_ns: 0,
+            protocol: "http".to_owned(),
+            model: None,
+            model_version: None,
+            client_request_id: None,
+            sequence_id: None,
+            traceparent: None,
+            method: String::new(),
+            path: String::new(),
+            query: None,
+            status: None,
+            grpc_status: None,
+            grpc_message: None,
+            outcome: Outcome::Complete,
+            error: None,
+            request_headers: Vec::new(),
+            response_headers: Vec::new(),
+            parameters: None,
+            requested_outputs: None,
+            input_digest: None,
+            inputs: None,
+            outputs: None,
+            request_messages: None,
+            response_messages: None,
+            request_body: None,
+            response_body: None,
+            decode_error: None,
+            sample_rate: 1.0,
+        }
+    }
+
     /// The product's name for exchange `seq` of `recorder`.
     pub fn id_of(recorder: Ulid, seq: u64) -> String {
         format!("{recorder}-{seq}")

@@ -6,6 +6,17 @@
 //!
 //! The types follow the one path of the product:
 //! `RawExchange → wire decode → Exchange → RecordBatch → Segment → Capture`.
+#![cfg_attr(
+    test,
+    allow(
+        clippy::unwrap_used,
+        clippy::print_stdout,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a test may fail loudly, and its numbers are small"
+    )
+)]
 
 pub mod capture;
 pub mod digest;

@@ -1,5 +1,15 @@
 //! What is written is what is read.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a test may fail loudly, and its numbers are small"
+)]
+
 mod common;
 
 use std::sync::Arc;

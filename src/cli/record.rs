@@ -8,9 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use inferdiff_schemas::capture::{
-    CaptureMeta, FORMAT_VERSION, Ledger, RecorderMeta, SyncPolicy, WriterOptions,
-};
+use inferdiff_schemas::capture::{CaptureMeta, Ledger, RecorderMeta, SyncPolicy, WriterOptions};
 use inferdiff_schemas::run::evidence::ModelIdentity;
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::wire::{BodyPolicy, Keep};
@@ -187,12 +185,9 @@ fn recorder_options(args: &RecordArgs, recorder: RecorderMeta) -> RecorderOption
         storage: Arc::new(Disk),
         capture: &args.capture,
         meta: CaptureMeta {
-            format: FORMAT_VERSION,
-            created: recorder.started.clone(),
             upstream: recorder.upstream.clone(),
-            upstream_metadata: BTreeMap::new(),
             keep: kept,
-            sample_rate: 1.0,
+            ..CaptureMeta::new(recorder.started.clone())
         },
         recorder,
         writer: WriterOptions {
@@ -218,19 +213,14 @@ fn recorder_meta(args: &RecordArgs) -> Result<RecorderMeta, Failure> {
         notes.insert(key.to_owned(), value.to_owned());
     }
     Ok(RecorderMeta {
-        recorder: Ulid::generate().to_string(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
         host: rustix::system::uname()
             .nodename()
             .to_string_lossy()
             .into_owned(),
-        started: now(),
-        stopped: None,
-        crashed: false,
-        ledger: Ledger::default(),
         upstream: Some(args.upstream.clone()),
         notes,
         model_file: args.model_file.as_deref().map(identify).transpose()?,
+        ..RecorderMeta::new(Ulid::generate(), now())
     })
 }
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use inferdiff_replay::runner::{StageMessage, run_stage};
-use inferdiff_replay::runtime::{OnnxRuntime, Recorded, Runtimes};
+use inferdiff_replay::runtime::{OnnxRuntime, Recorded, Runtimes, Scripted};
 
 use super::{Ended, Failure};
 
@@ -37,7 +37,10 @@ pub fn run(args: &StageArgs) -> Ended {
         // Where the orchestrator is gone the death signal is on its way.
         let _ = messages.write_all(&line);
     };
-    let runtimes = Runtimes::new().with(OnnxRuntime::default()).with(Recorded);
+    let runtimes = Runtimes::new()
+        .with(OnnxRuntime::default())
+        .with(Recorded)
+        .with(Scripted);
     run_stage(&args.run, &args.stage, &runtimes, args.careful, &mut tell)
         .map_err(Failure::usage)?;
     Ok(0)

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use inferdiff_replay::runtime::{InferError, OpenError, Request, Runtimes};
 use inferdiff_schemas::run::evidence::Signature;
 use inferdiff_schemas::run::ladder::Stage;
-use inferdiff_schemas::{Exchange, Outcome, Tensor};
+use inferdiff_schemas::{Exchange, Tensor};
 use tokio::sync::oneshot;
 
 type Answer = Result<Vec<Tensor>, InferError>;
@@ -51,7 +51,8 @@ impl Engine {
                     return;
                 };
                 let _ = opened.send(Ok(signature));
-                let exchange = live();
+                // Predictors see the exchange that a request comes from; a live one has none yet.
+                let exchange = Exchange::new(ulid::Ulid::nil(), 0);
                 for job in queue {
                     let request = Request {
                         exchange: &exchange,
@@ -81,46 +82,5 @@ impl Engine {
         let (answer, result) = oneshot::channel();
         self.jobs.send(Job { inputs, answer }).map_err(|_| gone())?;
         result.await.map_err(|_| gone())?
-    }
-}
-
-/// Predictors see the exchange that a request comes from; a live request has none yet.
-fn live() -> Exchange {
-    Exchange {
-        recorder: ulid::Ulid::nil(),
-        seq: 0,
-        id: String::new(),
-        part: 0,
-        last: true,
-        arrived_at_ns: 0,
-        first_byte_ns: None,
-        end_ns: 0,
-        protocol: String::new(),
-        model: None,
-        model_version: None,
-        client_request_id: None,
-        sequence_id: None,
-        traceparent: None,
-        method: String::new(),
-        path: String::new(),
-        query: None,
-        status: None,
-        grpc_status: None,
-        grpc_message: None,
-        outcome: Outcome::Complete,
-        error: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
-        parameters: None,
-        requested_outputs: None,
-        input_digest: None,
-        inputs: None,
-        outputs: None,
-        request_messages: None,
-        response_messages: None,
-        request_body: None,
-        response_body: None,
-        decode_error: None,
-        sample_rate: 1.0,
     }
 }

@@ -63,6 +63,38 @@ pub struct RecorderMeta {
     pub model_file: Option<crate::run::evidence::ModelIdentity>,
 }
 
+impl CaptureMeta {
+    /// A capture in the format of this build, everything recorded, nothing else known.
+    pub fn new(created: impl Into<String>) -> Self {
+        Self {
+            format: super::FORMAT_VERSION,
+            created: created.into(),
+            upstream: None,
+            upstream_metadata: BTreeMap::new(),
+            keep: BTreeMap::new(),
+            sample_rate: 1.0,
+        }
+    }
+}
+
+impl RecorderMeta {
+    /// A recorder process of this build that has just started, with empty books.
+    pub fn new(recorder: ulid::Ulid, started: impl Into<String>) -> Self {
+        Self {
+            recorder: recorder.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            host: String::new(),
+            started: started.into(),
+            stopped: None,
+            crashed: false,
+            ledger: Ledger::default(),
+            upstream: None,
+            notes: BTreeMap::new(),
+            model_file: None,
+        }
+    }
+}
+
 /// Reads a JSON file of the capture.
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     storage: &dyn Storage,

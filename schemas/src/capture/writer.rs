@@ -9,7 +9,7 @@ use ulid::Ulid;
 use super::meta::write_json;
 use super::recovery::{Recovered, recover};
 use super::segment::Segment;
-use super::{CaptureError, CaptureMeta, FORMAT_VERSION, Layout, Ledger, RecorderMeta};
+use super::{CaptureError, CaptureMeta, Layout, Ledger, RecorderMeta};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
 
@@ -115,18 +115,6 @@ impl CaptureWriter {
             _lock: lock,
         };
         Ok((writer, recovered))
-    }
-
-    /// A fresh `_capture.json` for format version [`FORMAT_VERSION`].
-    pub fn new_meta(created: String) -> CaptureMeta {
-        CaptureMeta {
-            format: FORMAT_VERSION,
-            created,
-            upstream: None,
-            upstream_metadata: Default::default(),
-            keep: Default::default(),
-            sample_rate: 1.0,
-        }
     }
 
     /// Buffers an exchange until the next checkpoint.

@@ -6,8 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use inferdiff_schemas::capture::{
-    Capture, CaptureMeta, CaptureWriter, FORMAT_VERSION, Ledger, Projection, RecorderMeta,
-    WriterOptions,
+    Capture, CaptureMeta, CaptureWriter, Ledger, Projection, RecorderMeta, WriterOptions,
 };
 use inferdiff_schemas::digest::input_digest;
 use inferdiff_schemas::storage::{Disk, Storage};
@@ -16,29 +15,11 @@ use proptest::prelude::*;
 use ulid::Ulid;
 
 pub fn capture_meta() -> CaptureMeta {
-    CaptureMeta {
-        format: FORMAT_VERSION,
-        created: "2026-01-01T00:00:00Z".into(),
-        upstream: Some("http://127.0.0.1:8000".into()),
-        upstream_metadata: Default::default(),
-        keep: Default::default(),
-        sample_rate: 1.0,
-    }
+    CaptureMeta::new("2026-01-01T00:00:00Z")
 }
 
 pub fn recorder_meta(recorder: Ulid) -> RecorderMeta {
-    RecorderMeta {
-        recorder: recorder.to_string(),
-        version: "test".into(),
-        host: "test".into(),
-        started: "2026-01-01T00:00:00Z".into(),
-        stopped: None,
-        crashed: false,
-        ledger: Ledger::default(),
-        upstream: None,
-        notes: Default::default(),
-        model_file: None,
-    }
+    RecorderMeta::new(recorder, "2026-01-01T00:00:00Z")
 }
 
 pub fn open_writer(dir: &Path, recorder: Ulid, options: WriterOptions) -> CaptureWriter {
@@ -90,11 +71,6 @@ pub fn exchange(recorder: Ulid, seq: u64, payload: Bytes) -> Exchange {
     let input = Tensor::inline("x", Datatype::Uint8, vec![1, n], payload.clone()).unwrap();
     let output = Tensor::inline("y", Datatype::Uint8, vec![1, n], payload).unwrap();
     Exchange {
-        recorder,
-        seq,
-        id: Exchange::id_of(recorder, seq),
-        part: 0,
-        last: true,
         arrived_at_ns: 1_700_000_000_000_000_000 + i64::try_from(seq).unwrap(),
         first_byte_ns: Some(1000),
         end_ns: 2000,
@@ -102,29 +78,14 @@ pub fn exchange(recorder: Ulid, seq: u64, payload: Bytes) -> Exchange {
         model: Some("m".into()),
         model_version: Some("1".into()),
         client_request_id: Some(format!("r{seq}")),
-        sequence_id: None,
-        traceparent: None,
         method: "POST".into(),
         path: "/v2/models/m/infer".into(),
-        query: None,
         status: Some(200),
-        grpc_status: None,
-        grpc_message: None,
-        outcome: Outcome::Complete,
-        error: None,
         request_headers: vec![("content-type".into(), "application/octet-stream".into())],
-        response_headers: vec![],
-        parameters: None,
-        requested_outputs: None,
         input_digest: Some(input_digest(std::slice::from_ref(&input))),
         inputs: Some(vec![input]),
         outputs: Some(vec![output]),
-        request_messages: None,
-        response_messages: None,
-        request_body: None,
-        response_body: None,
-        decode_error: None,
-        sample_rate: 1.0,
+        ..Exchange::new(recorder, seq)
     }
 }
 

@@ -1,0 +1,123 @@
+//! For `scripts/bench replay`: makes a capture of random rows, and runs a bare `ort` loop over it.
+//!
+//! `bench_replay capture DIR REQUESTS BATCH WIDTH` · `bench_replay bare LIBRARY MODEL DIR`
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measuring tool may fail loudly"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use inferdiff_schemas::capture::{
+    Capture, CaptureMeta, CaptureWriter, Ledger, Projection, RecorderMeta, WriterOptions,
+};
+use inferdiff_schemas::storage::Disk;
+use inferdiff_schemas::{Datatype, Exchange, Tensor};
+use ort::session::Session;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use ulid::Ulid;
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let number = |i: usize| args[i].parse::<usize>().unwrap();
+    match args[1].as_str() {
+        "capture" => capture(Path::new(&args[2]), number(3), number(4), number(5)),
+        "bare" => bare(
+            Path::new(&args[2]),
+            Path::new(&args[3]),
+            Path::new(&args[4]),
+        ),
+        other => unreachable!("no command {other}"),
+    }
+}
+
+fn capture(dir: &Path, requests: usize, batch: usize, width: usize) {
+    let recorder = Ulid::generate();
+    let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
+    let options = WriterOptions::default();
+    let (mut writer, _) = CaptureWriter::open(Arc::new(Disk), dir, meta, own, options).unwrap();
+    let mut ledger = Ledger::default();
+    let mut x = 88_172_645_463_325_252u64;
+    for seq in 0..requests as u64 {
+        let data: Vec<u8> = (0..batch * width)
+            .flat_map(|_| {
+                x ^= x << 13;
+                x ^= x >> 7;
+                x ^= x << 17;
+                #[expect(clippy::cast_precision_loss, reason = "24 random bits")]
+                let v = (x >> 40) as f32 / 8_388_608.0 - 1.0;
+                v.to_le_bytes()
+            })
+            .collect();
+        let shape = vec![i64::try_from(batch).unwrap(), i64::try_from(width).unwrap()];
+        let tensor = Tensor::inline("x", Datatype::Fp32, shape, data.into()).unwrap();
+        let digest = inferdiff_schemas::digest::input_digest(std::slice::from_ref(&tensor));
+        let exchange = Exchange {
+            protocol: "oip-rest-binary".to_owned(),
+            model: Some("mlp".to_owned()),
+            input_digest: Some(digest),
+            inputs: Some(vec![tensor]),
+            ..Exchange::new(recorder, seq)
+        };
+        ledger.accepted += 1;
+        ledger.in_flight += 1;
+        writer.append(exchange);
+        if seq % 1000 == 999 {
+            writer.checkpoint(&mut ledger).unwrap();
+        }
+    }
+    writer.close(&mut ledger, String::new()).unwrap();
+}
+
+/// Two sessions (off, all) over all inputs, borrowed; prints CPU seconds of the loop alone.
+fn bare(library: &Path, model: &Path, dir: &Path) {
+    let capture = Capture::open(Arc::new(Disk), dir).unwrap();
+    let mut inputs = Vec::new();
+    for segment in capture.segments() {
+        for group in 0..segment.row_groups {
+            for e in capture.read(segment, group, Projection::Full).unwrap() {
+                let t = e.inputs.unwrap().remove(0);
+                let values: Vec<f32> = t
+                    .data
+                    .unwrap()
+                    .chunks_exact(4)
+                    .map(|c| f32::from_le_bytes(c.try_into().unwrap()))
+                    .collect();
+                inputs.push((t.shape, values));
+            }
+        }
+    }
+    let environment = ort::init_from(library)
+        .unwrap()
+        .with_telemetry(false)
+        .build()
+        .unwrap();
+    let mut seconds = 0.0;
+    for level in [GraphOptimizationLevel::Disable, GraphOptimizationLevel::All] {
+        let mut session = Session::builder(&environment)
+            .unwrap()
+            .with_optimization_level(level)
+            .unwrap()
+            .with_intra_threads(1)
+            .unwrap()
+            .commit_from_file(model)
+            .unwrap();
+        let before = cpu();
+        for (shape, values) in &inputs {
+            let input = TensorRef::from_array_view((shape.clone(), values.as_slice())).unwrap();
+            let outputs = session.run(ort::inputs![input]).unwrap();
+            std::hint::black_box(outputs[0].try_extract_tensor::<f32>().unwrap());
+        }
+        seconds += cpu() - before;
+    }
+    println!("{} {seconds}", inputs.len());
+}
+
+/// User and system seconds of this process.
+fn cpu() -> f64 {
+    let text = std::fs::read_to_string("/proc/self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<f64>().unwrap() / 1e9
+}

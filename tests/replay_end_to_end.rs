@@ -1,0 +1,392 @@
+//! The real `inferdiff replay` on the real ONNX Runtime, over captures made here.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a test may fail loudly, and its numbers are small"
+)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::Arc;
+
+use inferdiff_schemas::capture::{CaptureMeta, CaptureWriter, Ledger, RecorderMeta, WriterOptions};
+use inferdiff_schemas::digest::input_digest;
+use inferdiff_schemas::storage::Disk;
+use inferdiff_schemas::{Datatype, Exchange, Tensor};
+use serde_json::Value;
+use ulid::Ulid;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn digits(file: &str) -> String {
+    root()
+        .join("tests/fixtures/digits")
+        .join(file)
+        .display()
+        .to_string()
+}
+
+/// An exchange without an answer.
+fn exchange(recorder: Ulid, seq: u64, inputs: Vec<Tensor>) -> Exchange {
+    Exchange {
+        protocol: "oip-rest-binary".into(),
+        model: Some("digits".into()),
+        client_request_id: Some(format!("r{seq}")),
+        status: Some(503),
+        input_digest: Some(input_digest(&inputs)),
+        inputs: Some(inputs),
+        ..Exchange::new(recorder, seq)
+    }
+}
+
+/// `rows` pseudo-random images in one request.
+fn images(seed: u64, rows: usize) -> Tensor {
+    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let data: Vec<u8> = (0..rows * 64)
+        .flat_map(|_| {
+            x ^= x << 13;
+            x ^= x >> 7;
+            x ^= x << 17;
+            ((x % 17) as f32 / 16.0).to_le_bytes()
+        })
+        .collect();
+    Tensor::inline(
+        "image",
+        Datatype::Fp32,
+        vec![rows as i64, 1, 8, 8],
+        data.into(),
+    )
+    .unwrap()
+}
+
+fn capture(dir: &Path, exchanges: impl Fn(Ulid, u64) -> Vec<Tensor>) -> PathBuf {
+    let (path, recorder) = (dir.join("capture"), Ulid::from_parts(7, 7));
+    let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
+    let options = WriterOptions {
+        max_row_groups: 2,
+        ..Default::default()
+    };
+    let (mut writer, _) = CaptureWriter::open(Arc::new(Disk), &path, meta, own, options).unwrap();
+    let mut ledger = Ledger::default();
+    for seq in 0..60 {
+        ledger.accepted += 1;
+        ledger.in_flight += 1;
+        writer.append(exchange(recorder, seq, exchanges(recorder, seq)));
+        if seq % 15 == 14 {
+            writer.checkpoint(&mut ledger).unwrap();
+        }
+    }
+    writer.close(&mut ledger, String::new()).unwrap();
+    path
+}
+
+fn inferdiff(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_inferdiff"))
+        .current_dir(root())
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn replay(capture: &Path, run: &Path, more: &[&str]) -> (i32, Value, String) {
+    let model = digits("digits.fp32.onnx");
+    let mut args = vec![
+        "replay",
+        capture.to_str().unwrap(),
+        "--run",
+        run.to_str().unwrap(),
+        "--json",
+    ];
+    if !more.contains(&"--model") {
+        args.extend(["--model", &model]);
+    }
+    args.extend(more);
+    let out = inferdiff(&args);
+    let errors = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(
+        !errors.contains("no ONNX Runtime library"),
+        "run scripts/setup first: {errors}"
+    );
+    let verdicts = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
+    (out.status.code().unwrap(), verdicts, errors)
+}
+
+fn verdict<'a>(verdicts: &'a Value, stage: &str) -> &'a str {
+    let stages = verdicts["stages"].as_array().unwrap();
+    let found = stages.iter().find(|s| s["name"] == stage);
+    found.unwrap_or_else(|| panic!("no stage {stage}"))["verdict"]
+        .as_str()
+        .unwrap()
+}
+
+/// Every file of a run that carries results, by path.
+fn results(run: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
+    let mut out = std::collections::BTreeMap::new();
+    let mut folders = vec![run.join("stages")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "parquet") {
+                let name = path.strip_prefix(run).unwrap().to_owned();
+                out.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn graph_stages_are_harmless_and_workers_and_interruptions_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let capture = capture(dir.path(), |_, seq| vec![images(seq, 1 + seq as usize % 3)]);
+    let (one, two, three) = (
+        dir.path().join("1"),
+        dir.path().join("2"),
+        dir.path().join("3"),
+    );
+    let (code, verdicts, errors) = replay(&capture, &one, &[]);
+    assert_eq!(code, 0, "{verdicts:#} {errors}");
+    assert_eq!(
+        (verdicts["requests"].as_u64(), verdicts["items"].as_u64()),
+        (Some(60), Some(120))
+    );
+    for stage in ["prepacking", "memory", "basic", "extended", "all"] {
+        assert!(
+            ["identical", "equivalent"].contains(&verdict(&verdicts, stage)),
+            "{verdicts:#}"
+        );
+    }
+    let schema = std::fs::read(root().join("schemas/json/verdicts.schema.json")).unwrap();
+    let schema: Value = serde_json::from_slice(&schema).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let problems: Vec<_> = validator
+        .iter_errors(&verdicts)
+        .map(|e| e.to_string())
+        .collect();
+    assert!(problems.is_empty(), "{problems:?}");
+
+    let (_, with_two, _) = replay(&capture, &two, &["--workers", "2"]);
+    assert_eq!(verdicts, with_two);
+    assert_eq!(
+        results(&one),
+        results(&two),
+        "the number of workers changed a file"
+    );
+
+    // An interruption: some chunks and a stage's end are missing.
+    replay(&capture, &three, &[]);
+    for (i, path) in results(&three).keys().enumerate() {
+        if i % 3 == 0 && path.to_string_lossy().contains("comparisons") {
+            std::fs::remove_file(three.join(path)).unwrap();
+        }
+    }
+    for stage in ["reference", "basic", "all"] {
+        std::fs::remove_file(three.join("stages").join(stage).join("status.json")).unwrap();
+    }
+    for stage in ["prepacking", "memory", "extended"] {
+        let _ = std::fs::remove_file(three.join("stages").join(stage).join("status.json"));
+    }
+    let (_, resumed, _) = replay(&capture, &three, &[]);
+    assert_eq!(verdicts, resumed);
+    assert_eq!(
+        results(&one),
+        results(&three),
+        "a resumed run differs from an uninterrupted one"
+    );
+}
+
+#[test]
+fn a_pass_that_hits_is_evidence_and_a_misspelt_one_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let capture = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let ladder = |name: &str| {
+        let path = dir.path().join(format!("{name}.toml"));
+        let stage = format!(
+            "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"without\"\ninherits = \"all\"\ndisabled_passes = [\"{name}\"]\n"
+        );
+        std::fs::write(&path, stage).unwrap();
+        path.display().to_string()
+    };
+    let run = dir.path().join("run");
+    let (_, verdicts, _) = replay(
+        &capture,
+        &run,
+        &["--ladder", &ladder("ConvActivationFusion")],
+    );
+    assert_ne!(verdict(&verdicts, "without"), "failed", "{verdicts:#}");
+    let evidence = std::fs::read(run.join("stages/all/evidence.json")).unwrap();
+    let evidence: Value = serde_json::from_slice(&evidence).unwrap();
+    let hits: Vec<_> = evidence["passes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|p| p["hit"] == true)
+        .collect();
+    assert!(!hits.is_empty(), "batch norms are folded into convolutions");
+    let reference = std::fs::read(run.join("stages/reference/evidence.json")).unwrap();
+    let reference: Value = serde_json::from_slice(&reference).unwrap();
+    assert_eq!(
+        reference["options"][0]["acted"], "acted",
+        "off is proved: {reference:#}"
+    );
+
+    let other = dir.path().join("other");
+    let (code, verdicts, _) = replay(
+        &capture,
+        &other,
+        &["--ladder", &ladder("ConvActivationFusio")],
+    );
+    assert_eq!((code, verdict(&verdicts, "without")), (4, "failed"));
+    let reason = verdicts["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|s| s["name"] == "without");
+    let reason = reason.unwrap()["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("did you mean `ConvActivationFusion`?"),
+        "{reason}"
+    );
+}
+
+#[test]
+fn one_bad_request_is_an_outcome_and_a_wrong_model_is_said_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let one_wrong = capture(dir.path(), |_, seq| {
+        let mut t = images(seq, 1);
+        if seq == 7 {
+            t.shape = vec![1, 1, 4, 16];
+        }
+        vec![t]
+    });
+    let (_, verdicts, _) = replay(&one_wrong, &dir.path().join("run"), &[]);
+    let outcomes = &verdicts["stages"][1]["outcomes"];
+    assert_eq!(
+        (
+            outcomes["compared"].as_u64(),
+            outcomes["both_failed"].as_u64()
+        ),
+        (Some(59), Some(1))
+    );
+
+    let other = tempfile::tempdir().unwrap();
+    let misnamed = capture(other.path(), |_, seq| {
+        let mut t = images(seq, 1);
+        t.name = "img".into();
+        vec![t]
+    });
+    let (code, _, errors) = replay(&misnamed, &other.path().join("run"), &[]);
+    assert_eq!(code, 2);
+    assert!(
+        errors.contains("input `image` is in no captured request"),
+        "{errors}"
+    );
+    assert!(errors.contains("the model has no input `img`"), "{errors}");
+}
+
+#[test]
+fn what_cannot_be_opened_is_said_in_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let capture = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let nonsense = dir.path().join("nonsense.onnx");
+    std::fs::write(&nonsense, "no model").unwrap();
+    let run = dir.path().join("run");
+    let (code, _, errors) = replay(&capture, &run, &["--model", nonsense.to_str().unwrap()]);
+    assert!(code == 2 && errors.contains("nonsense.onnx"), "{errors}");
+    let run = dir.path().join("run2");
+    let (code, _, errors) = replay(&capture, &run, &["--library", nonsense.to_str().unwrap()]);
+    assert!(
+        code == 2 && errors.contains("is no usable ONNX Runtime library"),
+        "{errors}"
+    );
+    let run = dir.path().join("run3");
+    let (code, _, errors) = replay(&capture, &run, &["--metric", "top-1"]);
+    assert!(
+        code == 2 && errors.contains("Did you mean `top1`?"),
+        "{errors}"
+    );
+    // A provider that is not there is unavailable, in the runtime's own words, and no success.
+    let ladder = dir.path().join("gpu.toml");
+    let text = "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"gpu\"\ninherits = \"all\"\nproviders = [{ name = \"cuda\" }]\n";
+    std::fs::write(&ladder, text).unwrap();
+    let run = dir.path().join("run4");
+    let (code, verdicts, _) = replay(&capture, &run, &["--ladder", ladder.to_str().unwrap()]);
+    assert_eq!(
+        (code, verdict(&verdicts, "gpu")),
+        (3, "unavailable"),
+        "{verdicts:#}"
+    );
+}
+
+#[test]
+fn judging_again_needs_no_runtime_and_no_capture() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let ladder = dir.path().join("int8.toml");
+    let int8 = digits("digits.int8-bad.onnx");
+    let text = format!(
+        "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"bad\"\ninherits = \"reference\"\nmodel = \"{int8}\"\n"
+    );
+    std::fs::write(&ladder, text).unwrap();
+    let run = dir.path().join("run");
+    let (code, by_tolerance, _) = replay(&path, &run, &["--ladder", ladder.to_str().unwrap()]);
+    assert_eq!((code, verdict(&by_tolerance, "bad")), (3, "inconclusive"));
+    std::fs::remove_dir_all(&path).unwrap();
+    let judge = |more: &[&str]| {
+        let out = inferdiff(&[&["judge", run.to_str().unwrap(), "--json"], more].concat());
+        (
+            out.status.code().unwrap(),
+            serde_json::from_slice::<Value>(&out.stdout).unwrap_or_default(),
+        )
+    };
+    // Random images are far from digits: int8-bad flips many of them.
+    let (code, by_agreement) = judge(&["--metric", "top1"]);
+    assert_eq!(
+        (code, verdict(&by_agreement, "bad")),
+        (1, "may_affect"),
+        "{by_agreement:#}"
+    );
+    let (code, _) = judge(&["--metric", "top1@nothing"]);
+    assert_eq!(code, 2);
+    let (_, again) = judge(&[]);
+    assert_eq!(again, by_tolerance);
+}
+
+#[test]
+fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let ladder = dir.path().join("scripted.toml");
+    let text = "[[stage]]\nname = \"echo\"\nruntime = \"scripted\"\n\
+                [[stage]]\nname = \"dies\"\nruntime = \"scripted\"\nconfig = { abort_on = \"7,41\" }\n";
+    std::fs::write(&ladder, text).unwrap();
+    let run = dir.path().join("run");
+    let (_, verdicts, errors) = replay(&path, &run, &["--ladder", ladder.to_str().unwrap()]);
+    let stage = &verdicts["stages"][1];
+    let outcomes = &stage["outcomes"];
+    let counts = (
+        outcomes["compared"].as_u64(),
+        outcomes["stage_failed"].as_u64(),
+    );
+    assert_eq!(counts, (Some(58), Some(2)), "{stage:#} {errors}");
+    assert_eq!(stage["outputs"][0]["bit_equal"].as_u64(), Some(58));
+    let crashed = std::fs::read(run.join("stages/dies/crashed.json")).unwrap();
+    let crashed: Value = serde_json::from_slice(&crashed).unwrap();
+    let named: Vec<_> = crashed.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(named, ["7", "41"]);
+    assert!(
+        crashed["7"].as_str().unwrap().contains("signal 6"),
+        "{crashed}"
+    );
+}
