@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use inferdiff_schemas::Exchange;
 use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
-use inferdiff_schemas::{Exchange, Outcome};
 use ulid::Ulid;
 
 pub(super) fn stage(runtime: &str) -> Stage {
@@ -27,40 +27,7 @@ pub(super) fn stage(runtime: &str) -> Stage {
 
 pub(super) fn exchange(seq: u64) -> Exchange {
     Exchange {
-        recorder: Ulid::nil(),
-        seq,
-        id: Exchange::id_of(Ulid::nil(), seq),
-        part: 0,
-        last: true,
-        arrived_at_ns: 0,
-        first_byte_ns: None,
-        end_ns: 0,
-        protocol: "oip-rest".into(),
-        model: None,
-        model_version: None,
-        client_request_id: None,
-        sequence_id: None,
-        traceparent: None,
-        method: "POST".into(),
-        path: String::new(),
-        query: None,
         status: Some(200),
-        grpc_status: None,
-        grpc_message: None,
-        outcome: Outcome::Complete,
-        error: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
-        parameters: None,
-        requested_outputs: None,
-        input_digest: None,
-        inputs: None,
-        outputs: None,
-        request_messages: None,
-        response_messages: None,
-        request_body: None,
-        response_body: None,
-        decode_error: None,
-        sample_rate: 1.0,
+        ..Exchange::new(Ulid::nil(), seq)
     }
 }

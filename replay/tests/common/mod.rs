@@ -10,7 +10,7 @@ use inferdiff_replay::runtime::{
 };
 use inferdiff_schemas::run::evidence::{Acted, Evidence, OptionEvidence};
 use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
-use inferdiff_schemas::{Datatype, Exchange, Outcome, Tensor};
+use inferdiff_schemas::{Datatype, Exchange, Tensor};
 
 /// The ONNX Runtime library of the tests: `INFERDIFF_TEST_ORT` (file or folder), else the one of the
 /// workspace's `.venv`. A machine without it must not pass by skipping.
@@ -86,7 +86,7 @@ pub fn acted(evidence: &Evidence, name: &str) -> Acted {
 /// Runs one request.
 pub fn infer(predictor: &mut dyn Predictor, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
     predictor.infer(&Request {
-        exchange: &exchange(1),
+        exchange: &Exchange::new(ulid::Ulid::nil(), 1),
         inputs,
     })
 }
@@ -105,45 +105,4 @@ pub fn floats(name: &str, shape: &[i64], values: &[f32]) -> Tensor {
 /// Numbers that are spread and not round, for models whose answer must not be trivial.
 pub fn spread(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i as f32 * 0.37).sin() * 1.7).collect()
-}
-
-/// An exchange with nothing in it.
-pub fn exchange(seq: u64) -> Exchange {
-    Exchange {
-        recorder: ulid::Ulid::nil(),
-        seq,
-        id: Exchange::id_of(ulid::Ulid::nil(), seq),
-        part: 0,
-        last: true,
-        arrived_at_ns: 0,
-        first_byte_ns: None,
-        end_ns: 0,
-        protocol: "oip-rest".into(),
-        model: None,
-        model_version: None,
-        client_request_id: None,
-        sequence_id: None,
-        traceparent: None,
-        method: "POST".into(),
-        path: String::new(),
-        query: None,
-        status: Some(200),
-        grpc_status: None,
-        grpc_message: None,
-        outcome: Outcome::Complete,
-        error: None,
-        request_headers: Vec::new(),
-        response_headers: Vec::new(),
-        parameters: None,
-        requested_outputs: None,
-        input_digest: None,
-        inputs: None,
-        outputs: None,
-        request_messages: None,
-        response_messages: None,
-        request_body: None,
-        response_body: None,
-        decode_error: None,
-        sample_rate: 1.0,
-    }
 }
