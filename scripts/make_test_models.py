@@ -47,7 +47,7 @@ def node(operator, inputs, output, **attributes):
     return helper.make_node(operator, inputs, [output], name=f"{operator}_{output}", **attributes)
 
 
-def save(name, nodes, inputs, outputs, initializers=None):
+def save(name, nodes, inputs, outputs, initializers=None, check=True):
     constants = [
         numpy_helper.from_array(np.asarray(array), key)
         for key, array in (initializers or {}).items()
@@ -57,7 +57,8 @@ def save(name, nodes, inputs, outputs, initializers=None):
     model = helper.make_model(
         graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9, producer_name="inferdiff"
     )
-    onnx.checker.check_model(model, full_check=True)
+    if check:
+        onnx.checker.check_model(model, full_check=True)
     path = FOLDER / f"{name}.onnx"
     path.write_bytes(model.SerializeToString(deterministic=True))
     print(f"{path.name}: {path.stat().st_size} bytes")
@@ -164,6 +165,20 @@ def sequence():
     save("sequence", nodes, [value("x", T.FLOAT, ["n"])], [out])
 
 
+def unknown_rank():
+    """It says no shape at all: any rank fits."""
+    x, y = value("x", T.FLOAT, None), value("y", T.FLOAT, None)
+    # The checker wants a shape; exporters leave it out and ONNX Runtime takes that.
+    save("unknown_rank", [node("Relu", ["x"], "y")], [x], [y], check=False)
+
+
+def six():
+    """Opens, and fails at run time for every input that has not six elements."""
+    nodes = [node("Reshape", ["x", "shape"], "y")]
+    x, y = value("x", T.FLOAT, ["n"]), value("y", T.FLOAT, [2, 3])
+    save("six", nodes, [x], [y], {"shape": np.array([2, 3], dtype=np.int64)})
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     conv_bn_relu()
@@ -173,3 +188,5 @@ if __name__ == "__main__":
     strings()
     relu()
     sequence()
+    unknown_rank()
+    six()

@@ -10,7 +10,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{floats, infer, open, refused, stage, tensor};
+use common::{floats, infer, open, refused, spread, stage, tensor};
 use inferdiff_replay::runtime::{InferError, OpenError};
 use inferdiff_schemas::{Datatype, Payload, Tensor};
 
@@ -212,13 +212,21 @@ fn a_bool_byte_that_is_neither_is_refused_before_it_becomes_undefined() {
 }
 
 #[test]
-fn what_the_engine_says_of_a_run_is_handed_on() {
-    let mut p = open(&stage("mixed_inputs")).unwrap();
-    let mut inputs = mixed();
-    // Another batch size than `x` has is no matter of the signature and of no operator here…
-    inputs[2] = tensor("ids", Datatype::Int64, &[1], vec![1; 8]);
-    assert!(infer(p.as_mut(), &inputs).is_ok());
-    // …but a convolution over an image smaller than its kernel's reach is one of the engine.
+fn what_the_engine_says_of_a_run_is_handed_on_and_the_next_run_is_as_good() {
+    let mut p = open(&stage("six")).unwrap();
+    let good = floats("x", &[6], &spread(6));
+    let y = infer(p.as_mut(), std::slice::from_ref(&good)).unwrap();
+    assert_eq!(y[0].shape, [2, 3]);
+    let why = infer(p.as_mut(), &[floats("x", &[5], &spread(5))]).unwrap_err();
+    let InferError::Engine(why) = why else {
+        panic!("{why:?}")
+    };
+    assert!(why.contains("Reshape"), "{why}");
+    assert_eq!(infer(p.as_mut(), &[good]).unwrap(), y);
+}
+
+#[test]
+fn an_output_that_is_no_tensor_is_said_to_be_none() {
     let mut p = open(&stage("sequence")).unwrap();
     let why = infer(p.as_mut(), &[floats("x", &[2], &[1.0, 2.0])]).unwrap_err();
     let InferError::Engine(why) = why else {
@@ -228,6 +236,20 @@ fn what_the_engine_says_of_a_run_is_handed_on() {
         why.contains("`parts`") && why.contains("only tensors"),
         "{why}"
     );
+}
+
+#[test]
+fn a_model_that_does_not_say_its_rank_takes_any() {
+    let mut p = open(&stage("unknown_rank")).unwrap();
+    let input = p.signature().unwrap().inputs[0].clone();
+    assert!(input.unknown_rank && input.shape.is_empty());
+    for shape in [&[][..], &[1], &[1, 1, 1]] {
+        let y = infer(p.as_mut(), &[floats("x", shape, &[2.0])]).unwrap();
+        assert_eq!(y[0], floats("y", shape, &[2.0]));
+    }
+    // A declared scalar is not one of unknown rank.
+    let scalar = open(&stage("mixed_inputs")).unwrap();
+    assert!(!scalar.signature().unwrap().inputs[1].unknown_rank);
 }
 
 #[test]

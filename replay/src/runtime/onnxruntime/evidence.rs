@@ -57,16 +57,16 @@ fn unobservable(option: &str, requested: impl std::fmt::Display) -> OptionEviden
 }
 
 /// The memory pattern shows itself where constants are left for it to plan. Nothing shows the
-/// arena, and nothing shows that either is off.
+/// arena, and a missing plan does not show that either is off; a plan shows that it is not.
 fn memory(on: bool, plan: Option<String>) -> OptionEvidence {
-    match plan {
-        Some(plan) if on => OptionEvidence {
-            option: "memory_optimization".to_owned(),
-            requested: "true".to_owned(),
-            acted: Acted::Acted,
-            shown_by: plan,
-        },
-        _ => unobservable("memory_optimization", on),
+    let Some(plan) = plan else {
+        return unobservable("memory_optimization", on);
+    };
+    OptionEvidence {
+        option: "memory_optimization".to_owned(),
+        requested: on.to_string(),
+        acted: if on { Acted::Acted } else { Acted::DidNotAct },
+        shown_by: plan,
     }
 }
 
