@@ -105,6 +105,8 @@ fn what_the_runtime_does_not_report_is_said_to_be_unobservable() {
     ] {
         assert_eq!(acted(&e, name), Acted::Unobservable, "{name}");
     }
+    let off = evidence(&stage("conv_bn_relu"));
+    assert_eq!(acted(&off, "memory_optimization"), Acted::Unobservable);
     let e = evidence(&Stage {
         memory_optimization: true,
         ..stage("conv_bn_relu")
