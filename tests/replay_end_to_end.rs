@@ -369,7 +369,7 @@ fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
     let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
     let ladder = dir.path().join("scripted.toml");
     let text = "[[stage]]\nname = \"echo\"\nruntime = \"scripted\"\n\
-                [[stage]]\nname = \"dies\"\nruntime = \"scripted\"\nconfig = { abort_on = \"7,41\" }\n";
+                [[stage]]\nname = \"dies\"\nruntime = \"scripted\"\nconfig = { fault.kind = \"crash\", fault.seq = \"7,41\" }\n";
     std::fs::write(&ladder, text).unwrap();
     let run = dir.path().join("run");
     let (_, verdicts, errors) = replay(&path, &run, &["--ladder", ladder.to_str().unwrap()]);

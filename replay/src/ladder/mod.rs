@@ -3,13 +3,17 @@
 //! TOML → [`file::File`] → [`resolve`] → `inferdiff_schemas::run::ladder::Ladder`.
 
 mod builtin;
+mod criteria;
 mod file;
-mod keys;
+mod flat;
 mod resolve;
+mod stage;
+mod suggest;
 
 pub use builtin::{BUILTIN, text as builtin_text};
-pub use keys::nearest;
 pub use resolve::{Given, resolve};
+pub(crate) use suggest::hint;
+pub use suggest::nearest;
 
 /// Why a ladder cannot be used: what, where and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use inferdiff_schemas::run::ladder::{GraphOptimization, Labels, Ladder, MetricSpec, Stage};
+use inferdiff_schemas::run::ladder::{Labels, Ladder, MetricSpec};
 
-use super::{BUILTIN, LadderError, builtin, file, keys, nearest};
+use super::{BUILTIN, LadderError, builtin, criteria, file, hint, stage};
 
 /// What the command line says beside the ladder; it wins over the file.
 #[derive(Debug, Clone, Default)]
@@ -20,75 +20,90 @@ pub struct Given {
     pub labels: Option<Labels>,
 }
 
-/// Reads a built-in ladder by name or a file by path, and resolves it.
+/// Reads a built-in ladder by name or a file by path, and resolves it. Relative paths in a file are
+/// relative to that file. Everything that can be wrong without running anything is found here.
 ///
 /// # Errors
 /// [`LadderError`]: no such ladder, unknown keys (with the nearest known one), inheritance in a
-/// circle, repeated or unusable names, files that are not there.
+/// circle, repeated or unusable names, files that are not there, criteria that cannot be read.
 pub fn resolve(name: &str, given: &Given) -> Result<Ladder, LadderError> {
     let fail = |why: String| LadderError {
         place: name.to_owned(),
         why,
     };
-    let (text, folder) = match builtin::text(name) {
-        Some(text) => (text.to_owned(), PathBuf::from(".")),
-        None => {
-            let path = Path::new(name);
-            let text = std::fs::read_to_string(path).map_err(|e| {
-                let known = BUILTIN.map(|(n, _)| n).join(", ");
-                fail(format!("cannot read it: {e}. Built-in ladders: {known}"))
-            })?;
-            (
-                text,
-                path.parent().map_or_else(PathBuf::new, Path::to_path_buf),
-            )
-        }
+    let (text, folder) = read(name).map_err(&fail)?;
+    let ladder = file::File::parse(&text).map_err(&fail)?;
+    resolved(name, ladder, &folder, given).map_err(&fail)
+}
+
+fn read(name: &str) -> Result<(String, PathBuf), String> {
+    if let Some(text) = builtin::text(name) {
+        return Ok((text.to_owned(), PathBuf::from(".")));
+    }
+    let path = Path::new(name);
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        let known = BUILTIN.map(|(n, _)| n);
+        format!(
+            "cannot read it: {e}. Built-in ladders: {}{}",
+            known.join(", "),
+            hint(name, known.into_iter())
+        )
+    })?;
+    let folder = path.parent().map_or_else(PathBuf::new, Path::to_path_buf);
+    Ok((text, folder))
+}
+
+fn resolved(
+    name: &str,
+    ladder: file::File,
+    folder: &Path,
+    given: &Given,
+) -> Result<Ladder, String> {
+    let mut written = match &ladder.base {
+        Some(base) => based(base)?,
+        None => Vec::new(),
     };
-    let mut ladder: file::File =
-        toml::from_str(&text).map_err(|e| fail(keys::with_hint(&e.to_string())))?;
-    if let Some(base) = &ladder.base {
-        let text = builtin::text(base)
-            .ok_or_else(|| fail(format!("base: there is no built-in ladder `{base}`")))?;
-        let mut first: file::File = toml::from_str(text).map_err(|e| fail(e.to_string()))?;
-        first.stage.append(&mut ladder.stage);
-        ladder.stage = first.stage;
+    written.extend(ladder.stage);
+    if written.is_empty() {
+        return Err("it has no [[stage]]; the first one is the reference".to_owned());
     }
-    if ladder.stage.is_empty() {
-        return Err(fail(
-            "it has no [[stage]]; the first one is the reference".to_owned(),
-        ));
-    }
-    names(&ladder.stage).map_err(&fail)?;
+    names(&written)?;
     let model = given.model.clone().or(ladder.model.map(|m| folder.join(m)));
-    let mut stages = Vec::with_capacity(ladder.stage.len());
-    for stage in &ladder.stage {
-        let flat = flatten(stage, &ladder.stage, &mut vec![stage.name.clone()]).map_err(&fail)?;
-        stages.push(complete(flat, &folder, model.as_deref(), given).map_err(&fail)?);
+    let mut stages = Vec::with_capacity(written.len());
+    for one in &written {
+        let flat = flatten(one, &written, &mut vec![one.name.clone()])?;
+        let complete = stage::complete(one, flat, folder, model.as_deref(), given);
+        stages.push(complete.map_err(|why| format!("stage `{}`: {why}", one.name))?);
     }
-    let metrics = if given.metrics.is_empty() {
-        ladder.metric
-    } else {
-        given.metrics.clone()
-    };
-    // Absolute: the run that keeps it is judged from anywhere.
-    let absolute = |l: Labels| {
-        let file = folder.join(l.file);
-        let file = std::path::absolute(&file)
-            .map_err(|e| fail(format!("labels {}: {e}", file.display())))?;
-        Ok::<_, LadderError>(Labels { file, key: l.key })
-    };
-    let labels = match &given.labels {
-        Some(labels) => Some(labels.clone()),
-        None => ladder.labels.map(absolute).transpose()?,
-    };
-    let tolerance = ladder.tolerance;
+    let labels = given.labels.clone().or(ladder.labels.map(|l| Labels {
+        file: folder.join(l.file),
+        key: l.key,
+    }));
+    let metrics = criteria::metrics(ladder.metric)?;
     Ok(Ladder {
         name: name.to_owned(),
         stages,
-        metrics,
-        tolerance,
-        labels,
+        metrics: if given.metrics.is_empty() {
+            metrics
+        } else {
+            given.metrics.clone()
+        },
+        tolerance: criteria::tolerance(ladder.tolerance)?,
+        labels: labels.map(criteria::labels).transpose()?,
     })
+}
+
+/// The stages of the built-in ladder that a file builds on.
+fn based(base: &str) -> Result<Vec<file::Stage>, String> {
+    let text = builtin::text(base).ok_or_else(|| {
+        let known = BUILTIN.map(|(n, _)| n);
+        format!(
+            "base: there is no built-in ladder `{base}` (known: {}){}",
+            known.join(", "),
+            hint(base, known.into_iter())
+        )
+    })?;
+    Ok(file::File::parse(text)?.stage)
 }
 
 fn names(stages: &[file::Stage]) -> Result<(), String> {
@@ -96,18 +111,23 @@ fn names(stages: &[file::Stage]) -> Result<(), String> {
     for stage in stages {
         let name = stage.name.as_str();
         let usable = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        if name.is_empty() || !name.chars().all(usable) || name.starts_with('.') {
+        // A name of dots alone would leave the run's folder.
+        if !name.chars().all(usable) || name.starts_with('.') || name.is_empty() {
             return Err(format!(
-                "stage name `{name}` must be letters, digits, `.`, `_`, `-`: it names a folder"
+                "stage name `{name}` must be letters, digits, `.`, `_`, `-` and not begin with \
+                 `.`: it names a folder"
             ));
         }
         if !seen.insert(name) {
-            return Err(format!("two stages are called `{name}`"));
+            return Err(format!(
+                "two stages are called `{name}` (those of `base` count too)"
+            ));
         }
     }
     Ok(())
 }
 
+/// A stage with everything that it inherits, over any number of parents.
 fn flatten(
     stage: &file::Stage,
     all: &[file::Stage],
@@ -121,11 +141,10 @@ fn flatten(
         return Err(format!("stages inherit in a circle: {}", chain.join(" → ")));
     }
     let found = all.iter().find(|s| s.name == *parent).ok_or_else(|| {
-        let hint = nearest(parent, all.iter().map(|s| s.name.as_str()))
-            .map_or_else(String::new, |n| format!("; did you mean `{n}`?"));
         format!(
-            "stage `{}` inherits from `{parent}`, which is not there{hint}",
-            stage.name
+            "stage `{}` inherits from `{parent}`, which is not there{}",
+            stage.name,
+            hint(parent, all.iter().map(|s| s.name.as_str()))
         )
     })?;
     chain.push(parent.clone());
@@ -133,66 +152,19 @@ fn flatten(
     Ok(stage.clone().over(&parent))
 }
 
-fn complete(
-    stage: file::Stage,
-    folder: &Path,
-    model: Option<&Path>,
-    given: &Given,
-) -> Result<Stage, String> {
-    let name = stage.name;
-    let runtime = stage
-        .runtime
-        .ok_or_else(|| format!("stage `{name}` names no runtime"))?;
-    let file = |what: &str, path: PathBuf| {
-        std::fs::canonicalize(&path)
-            .map_err(|e| format!("stage `{name}`: {what} {}: {e}", path.display()))
-    };
-    let needs_model = runtime == "onnxruntime";
-    let own = stage
-        .model
-        .map(|m| folder.join(m))
-        .or(model.map(Path::to_path_buf));
-    let model = match (needs_model, own) {
-        (true, None) => return Err(format!("stage `{name}` has no model: give --model FILE")),
-        (true, Some(path)) => Some(file("model", path)?),
-        (false, _) => None,
-    };
-    let library = stage
-        .library
-        .map(|l| folder.join(l))
-        .or(given.library.clone());
-    let library = library
-        .filter(|_| needs_model)
-        .map(|l| file("library", l))
-        .transpose()?;
-    Ok(Stage {
-        model,
-        library,
-        // What is not said is as the reference should be: off.
-        graph_optimization: stage.graph_optimization.unwrap_or(GraphOptimization::Off),
-        prepacking: stage.prepacking.unwrap_or(false),
-        memory_optimization: stage.memory_optimization.unwrap_or(false),
-        threads: stage.threads.unwrap_or(1),
-        deterministic: stage.deterministic.unwrap_or(false),
-        providers: stage.providers.unwrap_or_default(),
-        config: stage.config.unwrap_or_default(),
-        disabled_passes: stage.disabled_passes.unwrap_or_default(),
-        optional: stage.optional.unwrap_or(false),
-        outputs: stage.outputs.unwrap_or_default(),
-        runtime,
-        name,
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use inferdiff_schemas::run::ladder::{GraphOptimization, OutputSource, Stage};
+
     use super::*;
 
+    /// Resolves a text as a file beside `m.onnx` and `own.onnx`; `--model` is `m.onnx`.
     fn ladder(text: &str) -> Result<Ladder, LadderError> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ladder.toml");
         std::fs::write(&path, text).unwrap();
         std::fs::write(dir.path().join("m.onnx"), "").unwrap();
+        std::fs::write(dir.path().join("own.onnx"), "").unwrap();
         let given = Given {
             model: Some(dir.path().join("m.onnx")),
             ..Given::default()
@@ -204,57 +176,201 @@ mod tests {
         ladder(text).unwrap_err().why
     }
 
+    fn one(keys: &str) -> String {
+        format!("[[stage]]\nname = \"a\"\nruntime = \"onnxruntime\"\n{keys}\n")
+    }
+
+    const RECORDED: &str = "[[stage]]\nname = \"a\"\nruntime = \"recorded\"\n";
+
     #[test]
-    fn the_built_in_ladder_changes_one_thing_at_a_time() {
-        let text = "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"more\"\ninherits = \"all\"\nprepacking = true\n";
-        let ladder = ladder(text).unwrap();
-        let names: Vec<_> = ladder.stages.iter().map(|s| s.name.as_str()).collect();
-        assert_eq!(
-            names,
-            [
-                "reference",
-                "prepacking",
-                "memory",
-                "basic",
-                "extended",
-                "all",
-                "more"
-            ]
+    fn each_rung_of_the_built_in_ladder_changes_one_thing_of_the_reference() {
+        let ladder = ladder("base = \"onnxruntime-cpu\"\n").unwrap();
+        let reference = ladder.stages[0].clone();
+        let off = (
+            reference.graph_optimization,
+            reference.prepacking,
+            reference.memory_optimization,
+            reference.threads,
         );
-        let (reference, all) = (&ladder.stages[0], &ladder.stages[5]);
-        let changed = Stage {
-            name: "all".into(),
-            graph_optimization: GraphOptimization::All,
+        assert_eq!(off, (GraphOptimization::Off, false, false, 1));
+        let rung = |name: &str| Stage {
+            name: name.into(),
             ..reference.clone()
         };
-        assert_eq!(*all, changed);
-        assert!(ladder.stages[6].prepacking);
+        let level = |name: &str, level| Stage {
+            graph_optimization: level,
+            ..rung(name)
+        };
+        let expected = [
+            rung("reference"),
+            Stage {
+                prepacking: true,
+                ..rung("prepacking")
+            },
+            Stage {
+                memory_optimization: true,
+                ..rung("memory")
+            },
+            level("basic", GraphOptimization::Basic),
+            level("extended", GraphOptimization::Extended),
+            level("all", GraphOptimization::All),
+        ];
+        assert_eq!(ladder.stages, expected);
     }
 
     #[test]
-    fn slips_are_named_with_the_nearest_known_word() {
-        let key =
-            why("[[stage]]\nname = \"r\"\nruntime = \"recorded\"\ngraph_optimisation = \"off\"\n");
-        assert!(key.contains("did you mean `graph_optimization`?"), "{key}");
-        let value = why(
-            "[[stage]]\nname = \"r\"\nruntime = \"recorded\"\ngraph_optimization = \"extendet\"\n",
-        );
-        assert!(value.contains("did you mean `extended`?"), "{value}");
-        let parent = why(
-            "[[stage]]\nname = \"base\"\nruntime = \"recorded\"\n[[stage]]\nname = \"x\"\ninherits = \"bas\"\n",
-        );
-        assert!(parent.contains("did you mean `base`?"), "{parent}");
+    fn every_built_in_ladder_resolves_with_nothing_but_a_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().join("m.onnx");
+        std::fs::write(&model, "").unwrap();
+        let given = Given {
+            model: Some(model),
+            ..Given::default()
+        };
+        for (name, _) in BUILTIN {
+            assert!(!resolve(name, &given).unwrap().stages.is_empty());
+        }
     }
 
     #[test]
-    fn ladders_that_cannot_be_meant_are_refused() {
+    fn a_file_builds_on_a_built_in_ladder_and_says_what_production_does() {
+        let text = r#"
+            base = "onnxruntime-cpu"
+            [[stage]]
+            name = "own"
+            inherits = "reference"
+            model = "own.onnx"
+            [[stage]]
+            name = "own-production"
+            inherits = "own"
+            graph_optimization = "all"
+            prepacking = true
+            memory_optimization = true
+            threads = 0
+            deterministic = false
+            [stage.config]
+            session.set_denormal_as_zero = true
+            [stage.outputs]
+            logits = { from = 0 }
+            prob = { from = "softmax" }
+        "#;
+        let stages = ladder(text).unwrap().stages;
+        let model = |i: usize| stages[i].model.as_ref().unwrap().file_name().unwrap();
+        assert_eq!((stages.len(), model(0)), (8, "m.onnx".as_ref()));
+        assert_eq!(
+            (model(6), model(7)),
+            ("own.onnx".as_ref(), "own.onnx".as_ref())
+        );
+        let production = &stages[7];
+        assert_eq!(production.graph_optimization, GraphOptimization::All);
+        assert!(production.prepacking && production.memory_optimization);
+        assert_eq!((production.threads, production.deterministic), (0, false));
+        assert_eq!(production.config["session.set_denormal_as_zero"], "1");
+        let from = |name: &str| &production.outputs[name].from;
+        assert_eq!(*from("logits"), OutputSource::Index(0));
+        assert_eq!(*from("prob"), OutputSource::Name("softmax".into()));
+    }
+
+    #[test]
+    fn inheritance_goes_over_chains_and_never_in_circles() {
+        let chain = "[[stage]]\nname = \"c\"\ninherits = \"b\"\n[[stage]]\nname = \"b\"\n\
+                     inherits = \"a\"\nthreads = 3\n[[stage]]\nname = \"a\"\n\
+                     runtime = \"onnxruntime\"\noptional = true\nprepacking = true\n";
+        let stages = ladder(chain).unwrap().stages;
+        assert_eq!((stages[0].threads, stages[0].prepacking), (3, true));
+        // Whether a stage may be missing is not inherited.
+        assert_eq!((stages[0].optional, stages[2].optional), (false, true));
+        let circle = "[[stage]]\nname = \"a\"\ninherits = \"b\"\n[[stage]]\nname = \"b\"\n\
+                      inherits = \"c\"\n[[stage]]\nname = \"c\"\ninherits = \"a\"\n";
+        assert!(why(circle).contains("a → b → c → a"));
+        let own = "[[stage]]\nname = \"a\"\ninherits = \"a\"\n";
+        assert!(why(own).contains("a → a"));
+        let lost = format!("{RECORDED}[[stage]]\nname = \"x\"\ninherits = \"aa\"\n");
+        assert!(why(&lost).contains("did you mean `a`?"));
+    }
+
+    #[test]
+    fn names_are_unique_and_fit_a_folder() {
         assert!(why("").contains("no [[stage]]"));
-        assert!(why("[[stage]]\nname = \"a\"\ninherits = \"b\"\n[[stage]]\nname = \"b\"\ninherits = \"a\"\n").contains("a → b → a"));
-        assert!(why("[[stage]]\nname = \"a/b\"\nruntime = \"recorded\"\n").contains("folder"));
-        assert!(why("[[stage]]\nname = \"a\"\nruntime = \"recorded\"\n[[stage]]\nname = \"a\"\nruntime = \"recorded\"\n").contains("two stages"));
+        for name in ["a/b", "", "..", ".hidden", "a b", "ä"] {
+            let text = format!("[[stage]]\nname = \"{name}\"\nruntime = \"recorded\"\n");
+            assert!(why(&text).contains("folder"), "{name}");
+        }
+        assert!(why(&RECORDED.repeat(2)).contains("two stages are called `a`"));
+        let again = "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"all\"\ninherits = \"basic\"\n";
+        assert!(why(again).contains("two stages are called `all`"));
+    }
+
+    #[test]
+    fn what_is_not_there_is_found_before_anything_runs() {
+        assert!(why(&one("model = \"none.onnx\"")).contains("none.onnx"));
+        assert!(why(&one("library = \"none.so\"")).contains("none.so"));
+        assert!(why(&one("model = \".\"")).contains("is no file"));
+        assert!(why("base = \"onnxruntime-gpu\"\n").contains("did you mean `onnxruntime-cpu`?"));
+        let labels = format!("{RECORDED}[labels]\nfile = \"none.parquet\"\nkey = \"seq\"\n");
+        assert!(why(&labels).contains("none.parquet"));
+        let without = resolve("onnxruntime-cpu", &Given::default()).unwrap_err();
+        assert!(without.why.contains("--model"), "{without}");
+        let slip = resolve("onnxruntime-cpuu", &Given::default()).unwrap_err();
         assert!(
-            why("[[stage]]\nname = \"a\"\nruntime = \"onnxruntime\"\nmodel = \"none.onnx\"\n")
-                .contains("none.onnx")
+            slip.why.contains("did you mean `onnxruntime-cpu`?"),
+            "{slip}"
         );
+    }
+
+    #[test]
+    fn runtimes_and_their_keys_must_fit_each_other() {
+        let runtime = |name: &str| format!("[[stage]]\nname = \"a\"\nruntime = \"{name}\"\n");
+        assert!(why(&runtime("onnxruntim")).contains("did you mean `onnxruntime`?"));
+        for name in ["paddle", "endpoint", "onnx-reference"] {
+            assert!(why(&runtime(name)).contains("not supported yet"), "{name}");
+        }
+        assert!(why("[[stage]]\nname = \"a\"\n").contains("names no runtime"));
+        let told = why(&format!("{RECORDED}threads = 4\n"));
+        assert!(told.contains("`threads` means nothing"), "{told}");
+        // What is inherited falls away instead.
+        let text = one("threads = 4")
+            + "[[stage]]\nname = \"p\"\ninherits = \"a\"\nruntime = \"recorded\"\n";
+        let stages = ladder(&text).unwrap().stages;
+        assert_eq!((stages[1].threads, &stages[1].model), (0, &None));
+    }
+
+    #[test]
+    fn names_that_the_library_would_ignore_are_refused_here() {
+        let told = why(&one("threads = 1000000"));
+        assert!(told.contains("threads"), "{told}");
+        let told = why(&one("providers = [{ name = \"tensort\" }]"));
+        assert!(told.contains("did you mean `tensorrt`?"), "{told}");
+        let told = why(&one("config = { \"session.disable_prepacking\" = \"1\" }"));
+        assert!(told.contains("`prepacking`"), "{told}");
+        let told = why(&one("disabled_passes = [\"A;B\"]"));
+        assert!(told.contains("no name of one pass"), "{told}");
+    }
+
+    #[test]
+    fn the_command_line_wins_over_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        for name in ["m.onnx", "own.onnx", "l.parquet"] {
+            std::fs::write(at(name), "").unwrap();
+        }
+        let text = "model = \"own.onnx\"\n[[stage]]\nname = \"a\"\nruntime = \"onnxruntime\"\n\
+                    [[metric]]\nspec = \"top1@file\"\n[labels]\nfile = \"l.parquet\"\nkey = \"seq\"\n";
+        std::fs::write(at("ladder.toml"), text).unwrap();
+        let resolve = |given: &Given| resolve(at("ladder.toml").to_str().unwrap(), given).unwrap();
+        let file = resolve(&Given::default());
+        assert!(file.stages[0].model.as_ref().unwrap().ends_with("own.onnx"));
+        assert_eq!(file.metrics[0].spec, "top1@file");
+        assert!(file.labels.unwrap().file.is_absolute());
+        let given = resolve(&Given {
+            model: Some(at("m.onnx")),
+            metrics: vec![MetricSpec {
+                spec: "top1@given".into(),
+                margin: None,
+            }],
+            ..Given::default()
+        });
+        assert!(given.stages[0].model.as_ref().unwrap().ends_with("m.onnx"));
+        assert_eq!(given.metrics[0].spec, "top1@given");
     }
 }

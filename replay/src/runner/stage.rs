@@ -330,7 +330,8 @@ fn check_inputs(signature: &Signature, seen: &[InputSeen]) -> Result<(), String>
     let mut problems = Vec::new();
     for spec in &signature.inputs {
         let named: Vec<_> = seen.iter().filter(|s| s.name == spec.name).collect();
-        let fits = |s: &&InputSeen| s.datatype == spec.datatype && s.rank == spec.shape.len();
+        let rank = |n| spec.unknown_rank || n == spec.shape.len();
+        let fits = |s: &&InputSeen| s.datatype == spec.datatype && rank(s.rank);
         if named.is_empty() {
             problems.push(format!("input `{}` is in no captured request", spec.name));
         } else if !named.iter().any(fits) {

@@ -3,8 +3,11 @@
 mod onnxruntime;
 mod recorded;
 mod scripted;
+#[cfg(test)]
+mod testing;
 
-pub use onnxruntime::{OnnxRuntime, prove_off};
+pub(crate) use onnxruntime::check as check_onnxruntime;
+pub use onnxruntime::{OnnxRuntime, locate, prove_off};
 pub use recorded::Recorded;
 #[doc(hidden)]
 pub use scripted::Scripted;

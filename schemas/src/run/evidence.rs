@@ -1,5 +1,7 @@
 //! `evidence.json`: what a stage really executed.
 
+use std::io::Read;
+
 use serde::{Deserialize, Serialize};
 
 /// What a stage really executed, by what the runtime itself reports.
@@ -11,7 +13,7 @@ pub struct Evidence {
     pub library: Option<String>,
     /// Version as the library itself says.
     pub version: Option<String>,
-    /// Model file and its SHA-free XXH3-128 digest in hex.
+    /// Model file and its XXH3-128 digest in hex.
     pub model: Option<ModelIdentity>,
     /// Inputs and outputs as the opened model declares them; `None` for runtimes without a model.
     pub signature: Option<Signature>,
@@ -39,16 +41,31 @@ pub struct ModelIdentity {
 }
 
 impl ModelIdentity {
-    /// Reads a file and names it by its content.
+    /// Names a file by its content. It is read piece by piece: models may be larger than memory
+    /// should bear twice.
     ///
     /// # Errors
     /// Any I/O error.
     pub fn of(path: &std::path::Path) -> std::io::Result<Self> {
-        let bytes = std::fs::read(path)?;
+        let mut file = std::fs::File::open(path)?;
+        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut bytes = 0;
+        loop {
+            match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => {
+                    hash.update(&buffer[..n]);
+                    bytes += n as u64;
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
         Ok(Self {
             path: path.display().to_string(),
-            digest: format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes)),
-            bytes: bytes.len() as u64,
+            digest: format!("{:032x}", hash.digest128()),
+            bytes,
         })
     }
 }
@@ -81,6 +98,9 @@ pub struct TensorSpec {
     pub datatype: String,
     /// Dimensions; −1 = dynamic.
     pub shape: Vec<i64>,
+    /// The model does not say the rank: `shape` is empty and means nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unknown_rank: bool,
 }
 
 /// Whether an option did anything. The echo of an option is not evidence.

@@ -1,14 +1,12 @@
-//! What the session's own log shows of each option.
+//! What the session's own log shows of each option. An echo of the option is no evidence.
 
-use inferdiff_schemas::run::evidence::{
-    Acted, Evidence, ModelIdentity, OptionEvidence, Pass, Signature,
-};
+use std::collections::BTreeSet;
+
+use inferdiff_schemas::run::evidence::{Acted, Evidence, OptionEvidence, Pass, Placement};
 use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
 
-use super::library::Library;
 use super::log::SessionLog;
-use crate::ladder::nearest;
-use crate::runtime::OpenError;
+use super::providers;
 
 /// Transformers that run even at level "off": without them some models could not run at all.
 const MANDATORY: [&str; 4] = [
@@ -18,99 +16,126 @@ const MANDATORY: [&str; 4] = [
     "MemcpyTransformer",
 ];
 
-pub(super) fn collect(
-    library: &Library,
+/// Evidence of the options that need no second session.
+pub(super) fn options(
     stage: &Stage,
-    model: ModelIdentity,
-    signature: &Signature,
     log: &SessionLog,
-) -> Evidence {
-    let passes = log.passes();
-    let mut options = vec![graph_optimization(stage.graph_optimization, &passes)];
-    let unobservable = |option: &str, requested: String| OptionEvidence {
-        option: option.to_owned(),
-        requested,
-        acted: Acted::Unobservable,
-        shown_by: "ONNX Runtime reports nothing of it; the outputs are compared".to_owned(),
-    };
-    options.push(unobservable("prepacking", stage.prepacking.to_string()));
-    options.push(unobservable(
-        "memory_optimization",
-        stage.memory_optimization.to_string(),
-    ));
-    options.push(unobservable("threads", stage.threads.to_string()));
-    options.push(unobservable(
-        "deterministic",
-        stage.deterministic.to_string(),
-    ));
-    for name in &stage.disabled_passes {
+    placement: &[Placement],
+) -> Vec<OptionEvidence> {
+    let mut options = vec![
+        graph_optimization(stage.graph_optimization, &log.passes()),
+        unobservable("prepacking", stage.prepacking),
+        memory(stage.memory_optimization, log.memory_plan()),
+        unobservable("threads", stage.threads),
+        unobservable("deterministic", stage.deterministic),
+    ];
+    for (i, provider) in stage.providers.iter().enumerate() {
+        let requested = if provider.options.is_empty() {
+            format!("{}.", i + 1)
+        } else {
+            let pairs = provider.options.iter().map(|(k, v)| format!("{k}={v}"));
+            format!("{}. {}", i + 1, pairs.collect::<Vec<_>>().join(", "))
+        };
+        let (acted, shown_by) = taken(&provider.name, placement);
         options.push(OptionEvidence {
-            option: format!("disabled_passes.{name}"),
-            requested: "disabled".to_owned(),
-            acted: Acted::Acted,
-            shown_by: "it is in the log of a session without it and not in this one".to_owned(),
+            option: format!("providers.{}", provider.name),
+            requested,
+            acted,
+            shown_by,
         });
     }
-    for (key, value) in &stage.config {
-        options.push(unobservable(&format!("config.{key}"), value.clone()));
+    options
+}
+
+fn unobservable(option: &str, requested: impl std::fmt::Display) -> OptionEvidence {
+    OptionEvidence {
+        option: option.to_owned(),
+        requested: requested.to_string(),
+        acted: Acted::Unobservable,
+        shown_by: "ONNX Runtime reports no effect of it; only the outputs can tell".to_owned(),
     }
-    for provider in &stage.providers {
-        options.push(unobservable(
-            &format!("providers.{}", provider.name),
-            "on".to_owned(),
-        ));
+}
+
+/// The memory pattern shows itself where constants are left for it to plan. Nothing shows the
+/// arena, and a missing plan does not show that either is off; a plan shows that it is not.
+fn memory(on: bool, plan: Option<String>) -> OptionEvidence {
+    let Some(plan) = plan else {
+        return unobservable("memory_optimization", on);
+    };
+    OptionEvidence {
+        option: "memory_optimization".to_owned(),
+        requested: on.to_string(),
+        acted: if on { Acted::Acted } else { Acted::DidNotAct },
+        shown_by: plan,
     }
-    Evidence {
-        runtime: "onnxruntime".to_owned(),
-        library: Some(library.path.display().to_string()),
-        version: Some(library.version()),
-        model: Some(model),
-        signature: Some(signature.clone()),
-        options,
-        passes,
-        placement: Vec::new(),
-        cpu: cpu(),
-        warnings: log.warnings(),
+}
+
+fn taken(provider: &str, placement: &[Placement]) -> (Acted, String) {
+    let all: usize = placement.iter().map(|p| p.nodes.len()).sum();
+    if all == 0 {
+        let why = "the library does not tell where nodes were placed";
+        return (Acted::Unobservable, why.to_owned());
+    }
+    let name = providers::engine_name(provider).unwrap_or(provider);
+    match placement.iter().find(|p| p.provider == name) {
+        Some(p) => (
+            Acted::Acted,
+            format!("{name} took {} of {all} nodes", p.nodes.len()),
+        ),
+        None => {
+            let others: Vec<_> = placement.iter().map(|p| p.provider.as_str()).collect();
+            (
+                Acted::DidNotAct,
+                format!("{name} took none of {all} nodes; {} did", others.join(", ")),
+            )
+        }
     }
 }
 
 fn graph_optimization(level: GraphOptimization, passes: &[Pass]) -> OptionEvidence {
-    let hits: Vec<&str> = passes
-        .iter()
-        .filter(|p| p.hit)
-        .map(|p| p.name.as_str())
-        .collect();
-    let optional: Vec<&str> = passes
-        .iter()
-        .map(|p| p.name.as_str())
-        .filter(|n| !MANDATORY.contains(n))
-        .collect();
-    let (acted, shown_by) = if level == GraphOptimization::Off {
-        if optional.is_empty() {
-            (Acted::Acted, "only mandatory transformers ran".to_owned())
+    let names = |of: &mut dyn Iterator<Item = &Pass>| -> Vec<String> {
+        let mut seen = BTreeSet::new();
+        of.filter(|p| seen.insert(p.name.as_str()))
+            .map(|p| p.name.clone())
+            .collect()
+    };
+    let optional = |p: &&Pass| !MANDATORY.contains(&p.name.as_str());
+    let all = names(&mut passes.iter());
+    let ran = names(&mut passes.iter().filter(optional));
+    let hits = names(&mut passes.iter().filter(|p| p.hit).filter(optional));
+    let (acted, shown_by) = if all.is_empty() {
+        // Mandatory transformers are told at every level: without them the log itself is missing.
+        (Acted::Unobservable, "the log names no pass".to_owned())
+    } else if level == GraphOptimization::Off {
+        if ran.is_empty() {
+            (
+                Acted::Acted,
+                format!("only mandatory transformers ran: {}", all.join(", ")),
+            )
         } else {
             (
                 Acted::DidNotAct,
-                format!("it is not off: {} ran", optional.join(", ")),
+                format!("it is not off, these ran: {}", ran.join(", ")),
             )
         }
-    } else if passes.is_empty() {
-        (Acted::Unobservable, "the log names no pass".to_owned())
-    } else if hits.iter().all(|h| MANDATORY.contains(h)) {
+    } else if hits.is_empty() {
         (
             Acted::DidNotAct,
-            format!("{} passes ran and none changed the graph", passes.len()),
+            format!("{} passes ran, none modified the graph", ran.len()),
         )
     } else {
         (
             Acted::Acted,
-            format!("of {} passes these hit: {}", passes.len(), hits.join(", ")),
+            format!(
+                "of {} passes these modified the graph: {}",
+                ran.len(),
+                hits.join(", ")
+            ),
         )
     };
-    let requested = format!("{level:?}").to_lowercase();
     OptionEvidence {
         option: "graph_optimization".to_owned(),
-        requested,
+        requested: format!("{level:?}").to_lowercase(),
         acted,
         shown_by,
     }
@@ -126,64 +151,80 @@ pub fn prove_off(evidence: &Evidence) -> Result<(), String> {
         .iter()
         .find(|o| o.option == "graph_optimization");
     match shown {
+        Some(o) if o.requested != "off" => Err(format!(
+            "the reference is not off: its graph_optimization is `{}`",
+            o.requested
+        )),
         Some(o) if o.acted == Acted::Acted => Ok(()),
-        Some(o) => Err(format!("the reference is not off: {}", o.shown_by)),
+        Some(o) => Err(format!(
+            "the reference is not shown to be off: {}",
+            o.shown_by
+        )),
         None => Err("nothing shows that the reference is off".to_owned()),
     }
 }
 
-/// ONNX Runtime ignores unknown pass names in silence: each must be in the log of a session
-/// without `disabled_passes` and must have left the log of this one.
-pub(super) fn check_disabled(
-    stage: &Stage,
-    without: &[Pass],
-    with: &[Pass],
-) -> Result<(), OpenError> {
-    for name in &stage.disabled_passes {
-        if !without.iter().any(|p| p.name == *name) {
-            let known = without.iter().map(|p| p.name.as_str());
-            let hint = nearest(name, known)
-                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            return Err(OpenError::Failed(format!(
-                "stage `{}`: no pass `{name}` runs at level {:?}{hint}",
-                stage.name, stage.graph_optimization
-            )));
-        }
-        if with.iter().any(|p| p.name == *name) {
-            return Err(OpenError::Failed(format!(
-                "stage `{}`: ONNX Runtime ran `{name}` although it was disabled: it is mandatory",
-                stage.name
-            )));
-        }
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// CPU features that choose kernels.
-fn cpu() -> Vec<String> {
-    #[cfg(target_arch = "x86_64")]
-    {
-        macro_rules! detected {
-            ($($feature:tt),*) => {
-                vec![$(($feature, std::arch::is_x86_feature_detected!($feature))),*]
-            };
+    fn pass(name: &str, hit: bool) -> Pass {
+        Pass {
+            name: name.into(),
+            hit,
         }
-        let all = detected!(
-            "sse4.2",
-            "avx",
-            "avx2",
-            "fma",
-            "avx512f",
-            "avx512vnni",
-            "avx512bf16"
-        );
-        all.into_iter()
-            .filter(|(_, on)| *on)
-            .map(|(name, _)| name.to_owned())
-            .collect()
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        vec![std::env::consts::ARCH.to_owned()]
+
+    fn evidence(level: GraphOptimization, passes: &[Pass]) -> Evidence {
+        Evidence {
+            options: vec![graph_optimization(level, passes)],
+            ..Evidence::default()
+        }
+    }
+
+    #[test]
+    fn off_is_proved_by_what_ran_and_not_by_the_option() {
+        use GraphOptimization::{Basic, Off};
+        let mandatory = [
+            pass("MemcpyTransformer", false),
+            pass("CastFloat16Transformer", true),
+        ];
+        assert_eq!(prove_off(&evidence(Off, &mandatory)), Ok(()));
+        let more = [
+            pass("MemcpyTransformer", false),
+            pass("ConstantFolding", false),
+        ];
+        let why = prove_off(&evidence(Off, &more)).unwrap_err();
+        assert!(why.contains("ConstantFolding"), "{why}");
+        assert!(prove_off(&evidence(Basic, &more)).is_err());
+        // No log at all proves nothing.
+        assert!(prove_off(&evidence(Off, &[])).is_err());
+        assert!(prove_off(&Evidence::default()).is_err());
+    }
+
+    #[test]
+    fn a_level_acted_only_where_a_pass_that_it_brought_modified_the_graph() {
+        let acted = |passes: &[Pass]| graph_optimization(GraphOptimization::All, passes).acted;
+        let idle = [pass("GeluFusionL2", false), pass("GeluFusionL2", false)];
+        assert_eq!(acted(&idle), Acted::DidNotAct);
+        let mandatory = [
+            pass("CastFloat16Transformer", true),
+            pass("GeluFusionL2", false),
+        ];
+        assert_eq!(acted(&mandatory), Acted::DidNotAct);
+        assert_eq!(acted(&[pass("GeluFusionL2", true)]), Acted::Acted);
+        let told = graph_optimization(GraphOptimization::All, &idle).shown_by;
+        assert!(told.starts_with("1 passes ran"), "{told}");
+    }
+
+    #[test]
+    fn a_provider_that_took_no_node_did_not_act() {
+        let placement = [Placement {
+            provider: "CPUExecutionProvider".into(),
+            nodes: vec!["a".into(), "b".into()],
+        }];
+        assert_eq!(taken("cuda", &placement).0, Acted::DidNotAct);
+        assert_eq!(taken("cpu", &placement).0, Acted::Acted);
+        assert_eq!(taken("cpu", &[]).0, Acted::Unobservable);
     }
 }

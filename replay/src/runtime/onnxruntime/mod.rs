@@ -1,10 +1,22 @@
 //! ONNX Runtime through `ort`, one library per process.
+//!
+//! `library` loads, `session` turns a stage into a session, `providers` appends execution
+//! providers, `names` and `proof` see to it that nothing is ignored in silence, `log`, `placement`
+//! and `evidence` say what was really executed, `tensors` and `signature` cross the border of types,
+//! `predictor` answers.
 
+mod capi;
 mod evidence;
+mod host;
 mod library;
 mod log;
+mod names;
+mod placement;
 mod predictor;
+mod proof;
+mod providers;
 mod session;
+mod signature;
 mod tensors;
 
 use std::path::PathBuf;
@@ -12,6 +24,8 @@ use std::path::PathBuf;
 use inferdiff_schemas::run::ladder::Stage;
 
 pub use evidence::prove_off;
+pub use library::locate;
+pub(crate) use names::check;
 
 use super::{OpenError, Predictor, Runtime};
 
@@ -28,18 +42,8 @@ impl Runtime for OnnxRuntime {
     }
 
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
-        let library = stage
-            .library
-            .as_ref()
-            .or(self.default_library.as_ref())
-            .ok_or_else(|| {
-                OpenError::Unavailable(
-                "no ONNX Runtime library was found: `pip install onnxruntime==1.32.0` and give its \
-                 `onnxruntime/capi/libonnxruntime.so.*` with --library (or INFERDIFF_ONNXRUNTIME)"
-                    .to_owned(),
-            )
-            })?;
-        let library = library::load(library)?;
+        let explicit = stage.library.as_ref().or(self.default_library.as_ref());
+        let library = library::load(&locate(explicit.map(PathBuf::as_path), &[])?)?;
         Ok(Box::new(predictor::OnnxPredictor::open(library, stage)?))
     }
 }

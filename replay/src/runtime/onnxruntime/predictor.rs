@@ -6,89 +6,115 @@ use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature, TensorSpec};
 use inferdiff_schemas::run::ladder::Stage;
 use ort::session::{Session, SessionInputValue};
-use ort::value::Outlet;
 
 use super::library::Library;
-use super::{evidence, session, tensors};
+use super::log::SessionLog;
+use super::proof::{self, Trace};
+use super::{evidence, host, names, session, signature, tensors};
 use crate::runtime::{InferError, OpenError, Predictor, Request};
 
 pub(super) struct OnnxPredictor {
     session: Session,
     signature: Signature,
     evidence: Evidence,
+    log: SessionLog,
     /// One buffer per input, for bytes that came misaligned.
     aligned: Vec<Vec<u64>>,
 }
 
 impl OnnxPredictor {
     pub fn open(library: &Library, stage: &Stage) -> Result<Self, OpenError> {
-        let model = stage.model.as_deref().ok_or_else(|| {
-            OpenError::Failed(format!(
-                "stage `{}` names no model: give --model",
-                stage.name
-            ))
-        })?;
-        let identity = ModelIdentity::of(model).map_err(|e| {
-            OpenError::Failed(format!("cannot read the model {}: {e}", model.display()))
-        })?;
-        let (session, log) = session::open(library, stage, model, &stage.disabled_passes)?;
-        if !stage.disabled_passes.is_empty() {
-            let (_, probe) = session::open(library, stage, model, &[])?;
-            evidence::check_disabled(stage, &probe.passes(), &log.passes())?;
-        }
-        let signature = Signature {
-            inputs: session.inputs().iter().map(spec).collect(),
-            outputs: session.outputs().iter().map(spec).collect(),
+        let failed = |why: String| OpenError::Failed(format!("stage `{}`: {why}", stage.name));
+        let model = stage
+            .model
+            .as_deref()
+            .ok_or_else(|| failed("it names no model: give --model".to_owned()))?;
+        names::check(stage).map_err(failed)?;
+        let identity = ModelIdentity::of(model)
+            .map_err(|e| failed(format!("cannot read the model {}: {e}", model.display())))?;
+        let without = proof::probe(library, stage, model)?;
+        let opened = session::open(library, stage, model)?;
+        let trace = Trace::of(&opened);
+        let mut options = evidence::options(stage, &opened.log, &opened.placement);
+        options.extend(without.disabled(library, stage, model, &trace)?);
+        options.extend(without.config(stage, &trace));
+        let signature = signature::read(&opened.session)
+            .map_err(|e| failed(format!("ONNX Runtime does not tell its signature: {e}")))?;
+        let evidence = Evidence {
+            runtime: "onnxruntime".to_owned(),
+            library: Some(library.path.display().to_string()),
+            version: Some(library.version.clone()),
+            model: Some(identity),
+            signature: Some(signature.clone()),
+            options,
+            passes: opened.log.passes(),
+            placement: opened.placement,
+            cpu: host::cpu(),
+            warnings: Vec::new(),
         };
-        let evidence = evidence::collect(library, stage, identity, &signature, &log);
-        let aligned = vec![Vec::new(); signature.inputs.len()];
         Ok(Self {
-            session,
+            session: opened.session,
+            aligned: vec![Vec::new(); signature.inputs.len()],
             signature,
             evidence,
-            aligned,
+            log: opened.log,
         })
     }
 
-    /// Checks one request before the engine sees it: its own message would name neither side.
+    /// Checks a request before the engine sees it: the engine's own message names one problem, and
+    /// often neither side of it.
     fn check(&self, inputs: &[Tensor]) -> Result<(), InferError> {
-        let bad = |why: String| Err(InferError::BadRequest(why));
-        for tensor in inputs {
-            let Some(spec) = self.signature.inputs.iter().find(|s| s.name == tensor.name) else {
-                let known: Vec<_> = self
-                    .signature
-                    .inputs
-                    .iter()
-                    .map(|s| s.name.as_str())
-                    .collect();
-                return bad(format!(
-                    "the model has no input `{}`; it has {}",
-                    tensor.name,
-                    known.join(", ")
-                ));
-            };
-            if spec.datatype != tensor.datatype.name() {
-                let (name, want) = (&tensor.name, &spec.datatype);
-                return bad(format!(
-                    "input `{name}` is {}, the model wants {want}",
-                    tensor.datatype
-                ));
-            }
-            let fits = spec.shape.len() == tensor.shape.len()
-                && spec
-                    .shape
-                    .iter()
-                    .zip(&tensor.shape)
-                    .all(|(s, t)| *s < 0 || s == t);
-            if !fits {
-                return bad(format!(
-                    "input `{}` has shape {:?}, the model wants {:?} (-1 = any)",
-                    tensor.name, tensor.shape, spec.shape
-                ));
+        let specs = &self.signature.inputs;
+        let mut problems = Vec::new();
+        for spec in specs {
+            match inputs.iter().filter(|t| t.name == spec.name).count() {
+                0 => problems.push(format!("input `{}` is missing", spec.name)),
+                1 => {}
+                n => problems.push(format!("input `{}` is there {n} times", spec.name)),
             }
         }
-        Ok(())
+        for tensor in inputs {
+            match specs.iter().find(|s| s.name == tensor.name) {
+                Some(spec) => problems.extend(misfit(spec, tensor)),
+                None => {
+                    let known: Vec<_> = specs.iter().map(|s| s.name.as_str()).collect();
+                    problems.push(format!(
+                        "the model has no input `{}`; it has {}",
+                        tensor.name,
+                        known.join(", ")
+                    ));
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(InferError::BadRequest(problems.join("; ")))
+        }
     }
+}
+
+fn misfit(spec: &TensorSpec, tensor: &Tensor) -> Option<String> {
+    let name = &tensor.name;
+    if spec.datatype != tensor.datatype.name() {
+        return Some(format!(
+            "input `{name}` is {}, the model wants {}",
+            tensor.datatype, spec.datatype
+        ));
+    }
+    let fits = spec.unknown_rank
+        || spec.shape.len() == tensor.shape.len()
+            && spec
+                .shape
+                .iter()
+                .zip(&tensor.shape)
+                .all(|(s, t)| *s < 0 || s == t);
+    (!fits).then(|| {
+        format!(
+            "input `{name}` has shape {:?}, the model wants {:?} (-1 = any)",
+            tensor.shape, spec.shape
+        )
+    })
 }
 
 impl Predictor for OnnxPredictor {
@@ -98,15 +124,12 @@ impl Predictor for OnnxPredictor {
 
     fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError> {
         self.check(request.inputs)?;
-        self.aligned
-            .resize(request.inputs.len().max(self.aligned.len()), Vec::new());
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
             Vec::with_capacity(request.inputs.len());
+        // `check` has seen exactly one tensor per declared input.
         for (tensor, aligned) in request.inputs.iter().zip(&mut self.aligned) {
-            values.push((
-                Cow::Borrowed(&tensor.name),
-                tensors::input(tensor, aligned)?,
-            ));
+            let value = tensors::input(tensor, aligned)?;
+            values.push((Cow::Borrowed(&tensor.name), value));
         }
         let outputs = self
             .session
@@ -125,20 +148,10 @@ impl Predictor for OnnxPredictor {
     }
 
     fn evidence(&self) -> Evidence {
-        self.evidence.clone()
-    }
-}
-
-fn spec(outlet: &Outlet) -> TensorSpec {
-    let ty = outlet.dtype();
-    let datatype = match ty.tensor_type() {
-        Some(t) => tensors::datatype(t).map_or_else(|| t.to_string(), |d| d.name().to_owned()),
-        None => ty.to_string(),
-    };
-    let shape = ty.tensor_shape().map_or_else(Vec::new, |s| s.to_vec());
-    TensorSpec {
-        name: outlet.name().to_owned(),
-        datatype,
-        shape,
+        Evidence {
+            // Runs may warn too.
+            warnings: self.log.warnings(),
+            ..self.evidence.clone()
+        }
     }
 }

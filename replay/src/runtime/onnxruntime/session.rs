@@ -2,60 +2,75 @@
 
 use std::path::Path;
 
-use inferdiff_schemas::run::ladder::{GraphOptimization, Provider, Stage};
-use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
+use inferdiff_schemas::run::evidence::Placement;
+use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
 use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::library::Library;
 use super::log::SessionLog;
+use super::{placement, providers};
 use crate::runtime::OpenError;
 
-/// Opens the model as the stage says; `disabled` are the passes kept out.
-pub(super) fn open(
-    library: &Library,
-    stage: &Stage,
-    model: &Path,
-    disabled: &[String],
-) -> Result<(Session, SessionLog), OpenError> {
+/// A session with what it tells of itself.
+pub(super) struct Opened {
+    pub session: Session,
+    pub log: SessionLog,
+    pub placement: Vec<Placement>,
+}
+
+/// Opens the model exactly as the stage says; checks nothing that ONNX Runtime ignores in silence
+/// (that is [`super::proof`]'s work).
+pub(super) fn open(library: &Library, stage: &Stage, model: &Path) -> Result<Opened, OpenError> {
     let log = SessionLog::default();
-    let failed = |e: &dyn std::fmt::Display| {
+    let builder = configure(library, stage, &log).map_err(|e| {
         OpenError::Failed(format!(
             "stage `{}`: ONNX Runtime refuses its options: {e}",
             stage.name
         ))
-    };
-    let configure = || -> Result<SessionBuilder, ort::Error> {
-        let mut b = Session::builder(&library.environment)?
-            .with_log_id(&stage.name)?
-            .with_logger(log.function())?
-            .with_log_level(LogLevel::Info)?
-            .with_optimization_level(level(stage.graph_optimization))?
-            .with_memory_pattern(stage.memory_optimization)?
-            .with_deterministic_compute(stage.deterministic)?
-            // Said in both cases: the default differs between versions.
-            .with_config_entry("session.disable_prepacking", flag(!stage.prepacking))?;
-        if stage.threads > 0 {
-            b = b.with_intra_threads(stage.threads as usize)?;
-        }
-        if !disabled.is_empty() {
-            b = b.with_disabled_optimizers(disabled.join(";"))?;
-        }
-        for (key, value) in &stage.config {
-            b = b.with_config_entry(key, value)?;
-        }
-        Ok(b)
-    };
-    let builder = configure().map_err(|e| failed(&e))?;
-    // By default a provider that cannot be had is left out in silence; each must say so instead.
-    let mut builder = builder
-        .with_execution_providers(providers(stage)?)
-        .map_err(|e| OpenError::Unavailable(format!("stage `{}`: {e}", stage.name)))?;
-    let session = builder.commit_from_file(model).map_err(|e| {
-        OpenError::Failed(format!("cannot load the model {}: {e}", model.display()))
     })?;
-    Ok((session, log))
+    let mut builder = providers::append(builder, stage, &library.log)?;
+    let session = builder
+        .commit_from_file(model)
+        .map_err(|e| providers::commit_error(stage, model, &e.to_string()))?;
+    let placement = placement::read(&session).unwrap_or_else(|e| {
+        tracing::debug!(stage = stage.name, "no node placement: {e}");
+        Vec::new()
+    });
+    Ok(Opened {
+        session,
+        log,
+        placement,
+    })
+}
+
+fn configure(
+    library: &Library,
+    stage: &Stage,
+    log: &SessionLog,
+) -> Result<SessionBuilder, ort::Error> {
+    let mut b = Session::builder(&library.environment)?
+        .with_log_id(&stage.name)?
+        .with_logger(log.function())?
+        // Every pass is told at this level, those that changed nothing included.
+        .with_log_level(LogLevel::Info)?
+        .with_optimization_level(level(stage.graph_optimization))?
+        .with_memory_pattern(stage.memory_optimization)?
+        .with_deterministic_compute(stage.deterministic)?
+        // Said in both cases: a default may differ between versions.
+        .with_config_entry("session.disable_prepacking", flag(!stage.prepacking))?
+        .with_config_entry(placement::CONFIG_KEY, "1")?;
+    if stage.threads > 0 {
+        b = b.with_intra_threads(stage.threads as usize)?;
+    }
+    if !stage.disabled_passes.is_empty() {
+        b = b.with_disabled_optimizers(stage.disabled_passes.join(";"))?;
+    }
+    for (key, value) in &stage.config {
+        b = b.with_config_entry(key, value)?;
+    }
+    Ok(b)
 }
 
 fn flag(on: bool) -> &'static str {
@@ -69,47 +84,5 @@ fn level(level: GraphOptimization) -> GraphOptimizationLevel {
         GraphOptimization::Extended => GraphOptimizationLevel::Level2,
         GraphOptimization::Layout => GraphOptimizationLevel::Level3,
         GraphOptimization::All => GraphOptimizationLevel::All,
-    }
-}
-
-fn providers(stage: &Stage) -> Result<Vec<ExecutionProviderDispatch>, OpenError> {
-    let mut out = Vec::new();
-    for provider in &stage.providers {
-        out.push(dispatch(stage, provider)?.error_on_failure());
-    }
-    if !stage.providers.iter().any(|p| p.name == "cpu") {
-        let cpu = ep::CPU::default()
-            .with_arena_allocator(stage.memory_optimization)
-            .build();
-        out.push(cpu.error_on_failure());
-    }
-    Ok(out)
-}
-
-fn dispatch(stage: &Stage, provider: &Provider) -> Result<ExecutionProviderDispatch, OpenError> {
-    macro_rules! configured {
-        ($ep:expr) => {
-            provider
-                .options
-                .iter()
-                .fold($ep, |ep, (key, value)| ep.with_arbitrary_config(key, value))
-                .build()
-        };
-    }
-    match provider.name.as_str() {
-        "cpu" if provider.options.is_empty() => Ok(ep::CPU::default()
-            .with_arena_allocator(stage.memory_optimization)
-            .build()),
-        "cpu" => Err(OpenError::Failed(format!(
-            "stage `{}`: the cpu provider has no options; its arena is `memory_optimization`",
-            stage.name
-        ))),
-        "cuda" => Ok(configured!(ep::CUDA::default())),
-        "tensorrt" => Ok(configured!(ep::TensorRT::default())),
-        "openvino" => Ok(configured!(ep::OpenVINO::default())),
-        other => Err(OpenError::Failed(format!(
-            "stage `{}`: unknown provider `{other}`; known: cpu, cuda, openvino, tensorrt",
-            stage.name
-        ))),
     }
 }
