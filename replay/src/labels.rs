@@ -203,3 +203,88 @@ fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), String> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{Int64Array, StringArray};
+    use parquet::arrow::ArrowWriter;
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn request(seq: u64, id: &str) -> RequestRow {
+        let mut e = inferdiff_schemas::Exchange::new(Ulid::nil(), seq);
+        e.client_request_id = Some(id.to_owned());
+        e.request_headers = vec![("x-key".to_owned(), format!("h{seq}"))];
+        RequestRow::of(&e)
+    }
+
+    fn joined(rows: &[(&str, i64, i64)], kind: &str) -> Result<Joined, String> {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            (
+                "key",
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.0))),
+            ),
+            (
+                "item",
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.1))),
+            ),
+            (
+                "label",
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.2))),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("labels.parquet");
+        let mut writer =
+            ArrowWriter::try_new(File::create(&file).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        // The same client id twice: a client that sent its request again.
+        let requests = [request(0, "a"), request(1, "b"), request(2, "a")];
+        join(
+            &Labels {
+                file,
+                key: kind.to_owned(),
+            },
+            &requests,
+        )
+    }
+
+    #[test]
+    fn labels_find_every_request_of_their_key_and_the_rest_is_counted() {
+        let j = joined(
+            &[("a", 0, 3), ("b", 0, 5), ("nobody", 0, 1), ("b", 0, 5)],
+            "client_request_id",
+        )
+        .unwrap();
+        assert_eq!((j.by_item[&(0, 0)].label, j.by_item[&(2, 0)].label), (3, 3));
+        assert_eq!(
+            (j.by_item[&(1, 0)].label, j.unmatched_rows, j.duplicates),
+            (5, 1, 1)
+        );
+        let c = j.coverage(3, 4);
+        assert_eq!((c.items_without_label, c.labels_without_item), (1, 1));
+        let by_header = joined(&[("h1", 0, 9)], "header:X-Key").unwrap();
+        assert_eq!(by_header.by_item[&(1, 0)].label, 9);
+    }
+
+    #[test]
+    fn two_labels_for_one_item_are_an_error_that_names_both() {
+        let why = joined(&[("a", 0, 3), ("a", 0, 4)], "client_request_id").unwrap_err();
+        assert!(why.contains("key `a` item 0 is labelled 3 and 4"), "{why}");
+        assert!(
+            joined(&[("a", 0, 3)], "id")
+                .unwrap_err()
+                .contains("unknown key `id`")
+        );
+        assert!(
+            joined(&[("a", -1, 3)], "seq")
+                .unwrap_err()
+                .contains("item -1")
+        );
+    }
+}
