@@ -390,3 +390,25 @@ fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
         "{crashed}"
     );
 }
+
+#[test]
+fn a_stage_whose_answers_cannot_be_compared_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let ladder = dir.path().join("renamed.toml");
+    let text = "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"renamed\"\ninherits = \"reference\"\n\
+                [stage.outputs]\nother = { from = 0 }\n";
+    std::fs::write(&ladder, text).unwrap();
+    for (run, metric) in [
+        ("tolerance", &[][..]),
+        ("metric", &["--metric", "top1"][..]),
+    ] {
+        let args = [&["--ladder", ladder.to_str().unwrap()], metric].concat();
+        let (code, verdicts, _) = replay(&path, &dir.path().join(run), &args);
+        assert_eq!(
+            (code, verdict(&verdicts, "renamed")),
+            (4, "failed"),
+            "{verdicts:#}"
+        );
+    }
+}

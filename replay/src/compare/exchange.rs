@@ -69,7 +69,11 @@ pub fn compare_exchange(
         (Ok(reference), Err(e)) => (reference, Some((Outcome::StageFailed, e))),
         (Err(e), Ok(stage)) => (stage, Some((Outcome::ReferenceFailed, e))),
         (Err(e), Err(_)) => {
-            rows.extend((0..sides.items).map(|i| blank(i, "", Outcome::BothFailed, Some(e))));
+            let produced = sides.exchange.outputs.as_ref().map(|_| false);
+            rows.extend((0..sides.items).map(|i| Comparison {
+                production_equal: produced,
+                ..blank(i, "", Outcome::BothFailed, Some(e))
+            }));
             return;
         }
     };
@@ -99,25 +103,39 @@ pub fn compare_exchange(
             match (failure, stage_items.get(i)) {
                 (Some((outcome, error)), _) => {
                     (row.outcome, row.error) = (outcome, Some(error.to_owned()));
-                    one_sided(&mut row, reference);
                 }
-                (None, None) if stage.is_none() => row.outcome = Outcome::MissingOutput,
+                (None, _) if stage.is_none() => row.outcome = Outcome::MissingOutput,
+                // Before shapes: BYTES have no rows of equal size, so they are not cut into items.
+                (None, _) if stage.is_some_and(|t| !comparable(output, t)) => {
+                    row.outcome = Outcome::DatatypeMismatch;
+                    row.error = stage.map(|t| format!("the stage's output is {}", t.datatype));
+                }
                 (None, None) => row.outcome = Outcome::ShapeMismatch,
                 (None, Some(theirs)) => compare_rows(&mut row, reference, theirs, tolerances),
             }
-            if let (Some(produced), Some(stage)) = (produced, stage) {
-                row.production_equal = Some(same(produced, stage));
+            if row.outcome != Outcome::Compared {
+                one_sided(&mut row, reference);
+            }
+            if let Some(produced) = produced {
+                // A stage without an answer does not reproduce production's.
+                row.production_equal = Some(stage.is_some_and(|s| same(produced, s)));
             }
             rows.push(row);
         }
     }
 }
 
+/// Numbers with numbers, BYTES with BYTES.
+fn comparable(a: &Tensor, b: &Tensor) -> bool {
+    (a.datatype == Datatype::Bytes) == (b.datatype == Datatype::Bytes)
+}
+
 fn same(a: &Tensor, b: &Tensor) -> bool {
     a.datatype == b.datatype && a.shape == b.shape && a.data == b.data
 }
 
-/// What the answering side alone still says: its own top-1.
+/// What the answering side alone still says, where the two cannot be compared: its own top-1. Without
+/// it a stage that lacks an answer would be scored beside a reference that seems to lack one too.
 fn one_sided(row: &mut Comparison, item: &Item<'_>) {
     let exact = Tolerance {
         rtol: 0.0,
@@ -126,14 +144,14 @@ fn one_sided(row: &mut Comparison, item: &Item<'_>) {
     let side = (item.datatype, item.data);
     let own = compare_item(item.elements, side, side, exact);
     match row.outcome {
-        Outcome::StageFailed => {
+        Outcome::ReferenceFailed => {
+            row.stage_top1 = own.stage_top1;
+            row.stage_tie = own.stage_tie;
+        }
+        _ => {
             row.reference_top1 = own.reference_top1;
             row.reference_margin = own.reference_margin;
             row.reference_tie = own.reference_tie;
-        }
-        _ => {
-            row.stage_top1 = own.stage_top1;
-            row.stage_tie = own.stage_tie;
         }
     }
 }
@@ -151,30 +169,21 @@ fn compare_rows(
     }
     let tolerance = tolerance_for(&row.output, reference.datatype, tolerances);
     (row.rtol, row.atol) = (tolerance.rtol, tolerance.atol);
-    let bytes = [reference.datatype, stage.datatype].map(|d| d == Datatype::Bytes);
-    let numbers = match bytes {
-        [true, true] => {
-            let equal = reference.data == stage.data;
-            let violations = u64::from(!equal);
-            let elements = reference.elements as u64;
-            Numbers {
-                elements,
-                bits_equal: equal,
-                violations,
-                ..Numbers::default()
-            }
+    let numbers = if reference.datatype == Datatype::Bytes {
+        let equal = reference.data == stage.data;
+        Numbers {
+            elements: reference.elements as u64,
+            bits_equal: equal,
+            violations: u64::from(!equal),
+            ..Numbers::default()
         }
-        [false, false] => compare_item(
+    } else {
+        compare_item(
             reference.elements,
             (reference.datatype, reference.data),
             (stage.datatype, stage.data),
             tolerance,
-        ),
-        _ => {
-            row.outcome = Outcome::DatatypeMismatch;
-            row.error = Some(format!("the stage's output is {}", stage.datatype));
-            return;
-        }
+        )
     };
     row.elements = numbers.elements;
     row.bits_equal = numbers.bits_equal;
@@ -238,5 +247,73 @@ impl<'a> Item<'a> {
                 data: &whole.data[i * elements * size..(i + 1) * elements * size],
             })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use ulid::Ulid;
+
+    fn logits(name: &str, shape: &[i64], values: &[f32]) -> Tensor {
+        let data: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Tensor::inline(name, Datatype::Fp32, shape.to_vec(), Bytes::from(data)).unwrap()
+    }
+
+    fn rows(reference: Answer<'_>, stage: Answer<'_>, recorded: Option<Tensor>) -> Vec<Comparison> {
+        let mut exchange = Exchange::new(Ulid::nil(), 0);
+        exchange.outputs = recorded.map(|t| vec![t]);
+        let sides = Compared {
+            exchange: &exchange,
+            reference,
+            stage,
+            batch_axis: true,
+            items: 1,
+        };
+        let mut rows = Vec::new();
+        compare_exchange(&sides, &BTreeMap::new(), &mut rows);
+        rows
+    }
+
+    #[test]
+    fn whatever_the_stage_lacks_the_references_answer_still_counts() {
+        let reference = [logits("y", &[1, 3], &[0.0, 2.0, 1.0])];
+        let text = Tensor::inline("y", Datatype::Bytes, vec![1, 3], Bytes::from(vec![0; 12]));
+        let stages: [(Answer<'_>, Outcome); 5] = [
+            (Err("boom"), Outcome::StageFailed),
+            (
+                Ok(&[logits("z", &[1, 3], &[0.0, 2.0, 1.0])]),
+                Outcome::MissingOutput,
+            ),
+            (
+                Ok(&[logits("y", &[1, 2], &[0.0, 2.0])]),
+                Outcome::ShapeMismatch,
+            ),
+            (Ok(&[logits("y", &[0, 3], &[])]), Outcome::ShapeMismatch),
+            (Ok(&[text.unwrap()]), Outcome::DatatypeMismatch),
+        ];
+        for (stage, outcome) in stages {
+            let row = &rows(Ok(&reference), stage, None)[0];
+            assert_eq!(row.outcome, outcome);
+            assert_eq!(
+                (row.reference_top1, row.stage_top1),
+                (Some(1), None),
+                "{outcome:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_stage_without_an_answer_does_not_reproduce_production() {
+        let answer = logits("y", &[1, 2], &[0.0, 2.0]);
+        let same = std::slice::from_ref(&answer);
+        let equal =
+            |reference, stage| rows(reference, stage, Some(answer.clone()))[0].production_equal;
+        assert_eq!(equal(Ok(same), Ok(same)), Some(true));
+        assert_eq!(equal(Ok(same), Err("boom")), Some(false));
+        assert_eq!(equal(Ok(same), Ok(&[])), Some(false));
+        assert_eq!(equal(Err("boom"), Err("boom")), Some(false));
+        assert_eq!(rows(Ok(same), Ok(same), None)[0].production_equal, None);
     }
 }

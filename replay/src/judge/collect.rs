@@ -31,6 +31,8 @@ pub(super) struct StageData {
     /// Items with a violation, or not compared although the reference answered.
     pub beyond_tolerance: u64,
     pub judged_items: u64,
+    /// Rows with numbers; none means that nothing of the stage could be compared.
+    pub compared_rows: u64,
     /// Exchanges with a recorded answer → reproduced bit for bit.
     pub production: HashMap<usize, bool>,
     /// The first of the stage's own error texts.
@@ -45,6 +47,8 @@ pub(super) struct ItemData {
     pub item: u32,
     pub reference: Option<u32>,
     pub stage: Option<u32>,
+    /// The two answers could be compared.
+    pub compared: bool,
     pub tie: bool,
     /// Scalars, BYTES: there is no largest element to speak of.
     pub classes: u64,
@@ -77,6 +81,7 @@ pub(super) fn collect(
                 all_bits_equal: true,
                 beyond_tolerance: 0,
                 judged_items: 0,
+                compared_rows: 0,
                 production: HashMap::new(),
                 first_error: None,
             };
@@ -127,6 +132,7 @@ fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), u
             continue;
         }
         data.judged_items += 1;
+        data.compared_rows += u64::from(row.outcome == Outcome::Compared);
         let beyond = row.violations > 0 || row.outcome != Outcome::Compared;
         data.beyond_tolerance += u64::from(beyond);
         summarise(data, row, beyond);
@@ -138,6 +144,7 @@ fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), u
                 item: row.item,
                 reference: row.reference_top1,
                 stage: row.stage_top1,
+                compared: row.outcome == Outcome::Compared,
                 tie: row.reference_tie || row.stage_tie,
                 classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
             });

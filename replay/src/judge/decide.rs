@@ -60,7 +60,8 @@ pub(super) fn decide(
         let output = output_of(metric, reference)?;
         for (stage, data) in stages.iter().enumerate().skip(1) {
             let items = data.items.get(&output).map_or(&[][..], Vec::as_slice);
-            if items.is_empty() || data.all_bits_equal {
+            // Stages of which nothing was compared have failed: they are no part of the family.
+            if items.is_empty() || data.all_bits_equal || data.compared_rows == 0 {
                 continue;
             }
             let sample = sample(items, requests, labels);
@@ -166,16 +167,18 @@ fn sample(items: &[ItemData], requests: &[RequestRow], labels: Option<&Joined>) 
         }
         let w = weight(&requests[item.request]) * label.map_or(1.0, |l| l.weight);
         weighted |= (*first_weight.get_or_insert(w) - w).abs() > 1e-12 * w;
-        // NaN and failures have no top-1: never right, and never in agreement.
+        // Without a comparison there is no agreement. With one, two items that both hold NaN agree:
+        // neither has a top-1, and with labels neither is right.
+        let agree = item.compared && item.stage == item.reference;
         let (r, t) = match label {
             Some(l) => {
                 let right = |top: Option<u32>| top.is_some_and(|t| i64::from(t) == l.label);
                 (right(item.reference), right(item.stage))
             }
-            None => (true, item.stage.is_some() && item.stage == item.reference),
+            None => (true, agree),
         };
         s.n += 1;
-        s.flips += u64::from(item.stage.is_none() || item.stage != item.reference);
+        s.flips += u64::from(!agree);
         s.ties += u64::from(item.tie);
         s.b += u64::from(r && !t);
         s.c += u64::from(t && !r);
@@ -372,8 +375,20 @@ fn verdict_of(
         }
         Some((StageState::Completed, _)) => {}
     }
-    if data.judged_items == 0 || data.outcomes.keys().all(|o| o == "stage_failed") {
-        let why = format!("it answered nothing: {}", words(&data.first_error));
+    if data.compared_rows == 0 {
+        let outcomes: Vec<_> = data
+            .outcomes
+            .iter()
+            .map(|(o, n)| format!("{n} {o}"))
+            .collect();
+        let why = data
+            .first_error
+            .as_ref()
+            .map_or_else(String::new, |e| format!(": {e}"));
+        let why = format!(
+            "no answer of it could be compared ({}){why}",
+            outcomes.join(", ")
+        );
         return (Verdict::Failed, None, why);
     }
     let idle = did_not_act(&data.stage, &reference.stage, data.evidence.as_ref());
@@ -491,4 +506,66 @@ fn did_not_act(stage: &Stage, reference: &Stage, evidence: Option<&Evidence>) ->
         shown.push(format!("{name}: {}", found.shown_by));
     }
     Some(shown.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::labels::Label;
+
+    fn item(
+        request: usize,
+        reference: Option<u32>,
+        stage: Option<u32>,
+        compared: bool,
+    ) -> ItemData {
+        ItemData {
+            request,
+            item: 0,
+            reference,
+            stage,
+            compared,
+            tie: false,
+            classes: 10,
+        }
+    }
+
+    fn requests(n: u64) -> Vec<RequestRow> {
+        let exchange = |seq| inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), seq);
+        (0..n).map(|seq| RequestRow::of(&exchange(seq))).collect()
+    }
+
+    #[test]
+    fn a_stage_that_lacks_an_answer_is_wrong_where_the_reference_is_right() {
+        let items = [
+            item(0, Some(3), None, false),
+            item(1, Some(4), Some(4), true),
+        ];
+        let label = |label| Label {
+            label,
+            weight: 1.0,
+            cluster: None,
+        };
+        let labels = Joined {
+            by_item: HashMap::from([((0, 0), label(3)), ((1, 0), label(4))]),
+            unmatched_rows: 0,
+            duplicates: 0,
+        };
+        let s = sample(&items, &requests(2), Some(&labels));
+        assert_eq!((s.n, s.b, s.c, s.flips), (2, 1, 0, 1));
+        let s = sample(&items, &requests(2), None);
+        assert_eq!((s.n, s.b, s.flips), (2, 1, 1));
+    }
+
+    #[test]
+    fn nan_agrees_with_nan_and_with_nothing_else() {
+        let items = [
+            item(0, None, None, true),
+            item(1, None, None, false),
+            item(2, None, Some(1), true),
+            item(3, Some(1), None, true),
+        ];
+        let s = sample(&items, &requests(4), None);
+        assert_eq!((s.n, s.flips, s.b), (4, 3, 3));
+    }
 }
