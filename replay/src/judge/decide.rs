@@ -10,17 +10,12 @@ use inferdiff_schemas::run::verdicts::{
     Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
 };
 
-use super::collect::{ItemData, StageData};
-use super::{ALPHA, EQUIVALENCE, JudgeError, coverage, weight};
+use super::collect::StageData;
+use super::sample::Sample;
+use super::{ALPHA, EQUIVALENCE, JudgeError, coverage};
 use crate::labels::Joined;
 use crate::metric::Metric;
-use crate::verdict::{
-    Cluster, binomial_lower, binomial_upper, cluster_estimate, holm, n_to_decide, paired_p_value,
-    tango_interval,
-};
-
-/// Seed of the cluster bootstrap: the same run always gives the same verdicts.
-const SEED: u64 = 0x1fe4_d1ff;
+use crate::verdict::{holm, n_to_decide};
 
 /// One stage and metric before Holm has spoken.
 struct Judged {
@@ -29,22 +24,6 @@ struct Judged {
     margin: f64,
     sample: Sample,
     p_value: f64,
-}
-
-/// What one metric sees of one stage.
-struct Sample {
-    labelled: bool,
-    n: u64,
-    /// Weighted fractions right (labelled), or agreement (unlabelled, stage only).
-    reference: Option<f64>,
-    stage: f64,
-    delta: f64,
-    b: u64,
-    c: u64,
-    flips: u64,
-    ties: u64,
-    /// Exchanges, where items stand in clusters or weights differ; empty where plain pairs do.
-    clusters: Vec<Cluster>,
 }
 
 pub(super) fn decide(
@@ -64,7 +43,7 @@ pub(super) fn decide(
             if items.is_empty() || data.all_bits_equal || data.compared_rows == 0 {
                 continue;
             }
-            let sample = sample(items, requests, labels);
+            let sample = Sample::new(items, requests, labels);
             if sample.n == 0 {
                 continue;
             }
@@ -141,126 +120,6 @@ fn output_of(metric: &Metric, reference: &StageData) -> Result<String, JudgeErro
         ));
     }
     Ok(output)
-}
-
-fn sample(items: &[ItemData], requests: &[RequestRow], labels: Option<&Joined>) -> Sample {
-    let mut s = Sample {
-        labelled: labels.is_some(),
-        n: 0,
-        reference: None,
-        stage: 0.0,
-        delta: 0.0,
-        b: 0,
-        c: 0,
-        flips: 0,
-        ties: 0,
-        clusters: Vec::new(),
-    };
-    let (mut total, mut reference_right, mut stage_right) = (0.0, 0.0, 0.0);
-    let mut clusters: HashMap<String, (Cluster, u64)> = HashMap::new();
-    let mut first_weight = None;
-    let mut weighted = false;
-    for item in items {
-        let label = labels.and_then(|l| l.by_item.get(&(item.request, item.item)));
-        if labels.is_some() && label.is_none() {
-            continue;
-        }
-        let w = weight(&requests[item.request]) * label.map_or(1.0, |l| l.weight);
-        weighted |= (*first_weight.get_or_insert(w) - w).abs() > 1e-12 * w;
-        // Without a comparison there is no agreement. With one, two items that both hold NaN agree:
-        // neither has a top-1, and with labels neither is right.
-        let agree = item.compared && item.stage == item.reference;
-        let (r, t) = match label {
-            Some(l) => {
-                let right = |top: Option<u32>| top.is_some_and(|t| i64::from(t) == l.label);
-                (right(item.reference), right(item.stage))
-            }
-            None => (true, agree),
-        };
-        s.n += 1;
-        s.flips += u64::from(!agree);
-        s.ties += u64::from(item.tie);
-        s.b += u64::from(r && !t);
-        s.c += u64::from(t && !r);
-        total += w;
-        reference_right += w * f64::from(u8::from(r));
-        stage_right += w * f64::from(u8::from(t));
-        let key = label
-            .and_then(|l| l.cluster.as_ref().map(|c| format!("c{c}")))
-            .unwrap_or_else(|| format!("r{}", item.request));
-        let (cluster, count) = clusters.entry(key).or_insert((
-            Cluster {
-                weight: 0.0,
-                change: 0.0,
-            },
-            0,
-        ));
-        cluster.weight += w;
-        cluster.change += w * (f64::from(u8::from(t)) - f64::from(u8::from(r)));
-        *count += 1;
-    }
-    if s.n == 0 {
-        return s;
-    }
-    s.reference = s.labelled.then_some(reference_right / total);
-    s.stage = stage_right / total;
-    s.delta = (stage_right - reference_right) / total;
-    if weighted || clusters.values().any(|(_, count)| *count > 1) {
-        let mut keyed: Vec<(String, Cluster)> = clusters
-            .into_iter()
-            .map(|(key, (cluster, _))| (key, cluster))
-            .collect();
-        // The bootstrap draws by position, so the order must not be the hash map's.
-        keyed.sort_by(|a, b| a.0.cmp(&b.0));
-        s.clusters = keyed.into_iter().map(|(_, cluster)| cluster).collect();
-    }
-    s
-}
-
-impl Sample {
-    fn interval(&self, confidence: f64) -> [f64; 2] {
-        if !self.clusters.is_empty() {
-            return cluster_estimate(&self.clusters, confidence, SEED).interval;
-        }
-        if self.labelled {
-            return tango_interval(self.b, self.c, self.n, confidence);
-        }
-        // Agreement only ever falls: exact bounds of the flip rate, one on each side.
-        let one_sided = 0.5 + confidence / 2.0;
-        [
-            -binomial_upper(self.b, self.n, one_sided),
-            -binomial_lower(self.b, self.n, one_sided),
-        ]
-    }
-
-    /// Of "no effect": Δ = 0 with labels, a flip rate of at most δ without.
-    fn p_value(&self, margin: f64) -> f64 {
-        if self.labelled {
-            return match self.clusters.as_slice() {
-                [] => paired_p_value(self.b, self.c),
-                clusters => cluster_estimate(clusters, 1.0 - ALPHA, SEED).p_value,
-            };
-        }
-        // The confidence at which the lower bound reaches δ, by bisection.
-        let (mut low, mut high) = (0.0f64, 1.0f64);
-        for _ in 0..40 {
-            let p = 0.5 * (low + high);
-            if -self.interval(1.0 - p)[1] > margin {
-                high = p
-            } else {
-                low = p
-            }
-        }
-        high
-    }
-
-    fn method(&self) -> &'static str {
-        match (self.clusters.is_empty(), self.labelled) {
-            (true, true) => "Tango score interval",
-            (true, false) => "Clopper-Pearson bounds of the flip rate",
-            (false, _) => "cluster bootstrap",
-        }
-    }
 }
 
 impl Judged {
@@ -506,66 +365,4 @@ fn did_not_act(stage: &Stage, reference: &Stage, evidence: Option<&Evidence>) ->
         shown.push(format!("{name}: {}", found.shown_by));
     }
     Some(shown.join("; "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::labels::Label;
-
-    fn item(
-        request: usize,
-        reference: Option<u32>,
-        stage: Option<u32>,
-        compared: bool,
-    ) -> ItemData {
-        ItemData {
-            request,
-            item: 0,
-            reference,
-            stage,
-            compared,
-            tie: false,
-            classes: 10,
-        }
-    }
-
-    fn requests(n: u64) -> Vec<RequestRow> {
-        let exchange = |seq| inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), seq);
-        (0..n).map(|seq| RequestRow::of(&exchange(seq))).collect()
-    }
-
-    #[test]
-    fn a_stage_that_lacks_an_answer_is_wrong_where_the_reference_is_right() {
-        let items = [
-            item(0, Some(3), None, false),
-            item(1, Some(4), Some(4), true),
-        ];
-        let label = |label| Label {
-            label,
-            weight: 1.0,
-            cluster: None,
-        };
-        let labels = Joined {
-            by_item: HashMap::from([((0, 0), label(3)), ((1, 0), label(4))]),
-            unmatched_rows: 0,
-            duplicates: 0,
-        };
-        let s = sample(&items, &requests(2), Some(&labels));
-        assert_eq!((s.n, s.b, s.c, s.flips), (2, 1, 0, 1));
-        let s = sample(&items, &requests(2), None);
-        assert_eq!((s.n, s.b, s.flips), (2, 1, 1));
-    }
-
-    #[test]
-    fn nan_agrees_with_nan_and_with_nothing_else() {
-        let items = [
-            item(0, None, None, true),
-            item(1, None, None, false),
-            item(2, None, Some(1), true),
-            item(3, Some(1), None, true),
-        ];
-        let s = sample(&items, &requests(4), None);
-        assert_eq!((s.n, s.flips, s.b), (4, 3, 3));
-    }
 }

@@ -4,6 +4,7 @@
 mod collect;
 mod decide;
 mod exit;
+mod sample;
 
 use std::path::Path;
 

@@ -6,7 +6,7 @@ mod holm;
 mod tango;
 
 pub use binomial::{lower as binomial_lower, upper as binomial_upper};
-pub use clusters::{Cluster, ClusterEstimate, estimate as cluster_estimate};
+pub use clusters::{Cluster, ClusterEstimate};
 pub use holm::holm;
 pub use tango::{interval as tango_interval, p_value as paired_p_value};
 
