@@ -73,12 +73,17 @@ pub struct RawExchange {
     pub request_headers: Vec<(String, Bytes)>,
     /// The request's body.
     pub request_body: RawBody,
+    /// Trailers of the request (after its last chunk or DATA frame), as sent.
+    pub request_trailers: Vec<(String, Bytes)>,
     /// Status of the final answer, if one came.
     pub status: Option<u16>,
     /// Response headers as sent.
     pub response_headers: Vec<(String, Bytes)>,
     /// The response's body.
     pub response_body: RawBody,
+    /// Trailers of the response, as sent. gRPC states its status here, or in the headers of an
+    /// answer without a body.
+    pub response_trailers: Vec<(String, Bytes)>,
     /// How it ended.
     pub outcome: Outcome,
     /// What went wrong, in words, where `outcome` is not complete.
@@ -96,6 +101,11 @@ impl RawExchange {
     /// The first response header of that name, ASCII case ignored, if it is valid UTF-8.
     pub fn response_header(&self, name: &str) -> Option<&str> {
         header(&self.response_headers, name)
+    }
+
+    /// The first response trailer of that name, ASCII case ignored, if it is valid UTF-8.
+    pub fn response_trailer(&self, name: &str) -> Option<&str> {
+        header(&self.response_trailers, name)
     }
 }
 

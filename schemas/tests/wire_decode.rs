@@ -34,6 +34,8 @@ fn raw(request: &[u8], response: &[u8], header: Option<String>) -> RawExchange {
         status: Some(200),
         response_headers: Vec::new(),
         response_body: RawBody::whole(response.to_vec()),
+        request_trailers: Vec::new(),
+        response_trailers: Vec::new(),
         outcome: Outcome::Complete,
         error: None,
         sample_rate: 1.0,
