@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use ulid::Ulid;
 
 use super::{Ended, Failure, now};
-use crate::proxy::{ProxyOptions, Tap, Upstream, serve};
+use crate::proxy::{Acceptor, ProxyOptions, Tap, Upstream, serve};
 use crate::recorder::{NoRecorder, RecorderOptions, start};
 
 /// Stand before an inference endpoint and record what crosses, untouched, to Parquet.
@@ -26,9 +26,18 @@ pub struct RecordArgs {
     /// Address to listen on; port 0 picks one.
     #[arg(long, value_name = "ADDR")]
     listen: SocketAddr,
-    /// Where requests go: http://host:port.
+    /// Where requests go: http://host:port or https://host:port.
     #[arg(long, value_name = "URL")]
     upstream: String,
+    /// Trust these certificates (PEM) for an https upstream instead of the system's.
+    #[arg(long, value_name = "FILE")]
+    upstream_ca: Option<PathBuf>,
+    /// Serve TLS with this certificate chain (PEM); needs --tls-key.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert (PEM).
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     /// The capture's directory; created where it is not there, added to where it is.
     #[arg(long, value_name = "DIR")]
     capture: PathBuf,
@@ -85,11 +94,15 @@ enum Bodies {
 
 /// Runs `record` until SIGTERM or SIGINT.
 pub fn run(args: RecordArgs) -> Ended {
-    let upstream = Upstream::parse(&args.upstream).map_err(Failure::usage)?;
+    let upstream =
+        Upstream::parse(&args.upstream, args.upstream_ca.as_deref()).map_err(Failure::usage)?;
     let recorder = recorder_meta(&args)?;
     let mut options = ProxyOptions::new(upstream.clone());
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
     options.half_close = args.half_close;
+    if let (Some(certificates), Some(key)) = (&args.tls_cert, &args.tls_key) {
+        options.tls = Some(Acceptor::load(certificates, key).map_err(Failure::usage)?);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,11 +2,11 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{ReadHalf, WriteHalf};
 
 use super::chunked::ChunkWalker;
 use super::framing::Length;
 use super::head::HeadError;
+use super::io::{ReadHalf, WriteHalf};
 use super::tee::Tee;
 
 /// How a body's stream ended before its end.
@@ -40,7 +40,9 @@ pub async fn pump(
     if !pending.is_empty() {
         to.write_all(pending).await.map_err(Broken::Writing)?;
         pending.clear();
+        tee.forwarded();
     }
+    to.flush().await.map_err(Broken::Writing)?;
     tee.complete();
     Ok(())
 }
@@ -71,6 +73,7 @@ async fn known(
     if !pending.is_empty() {
         to.write_all(pending).await.map_err(Broken::Writing)?;
         pending.clear();
+        tee.forwarded();
     }
     while left > 0 {
         let limit = usize::try_from(left).unwrap_or(usize::MAX);
@@ -120,8 +123,10 @@ async fn chunked(
             to.write_all(pending).await.map_err(Broken::Writing)?;
             pending.clear();
         }
+        tee.forwarded();
         rest.advance(n);
         if walker.done() {
+            tee.trailers(walker.into_trailers());
             return Ok(());
         }
         rest.reserve(JOINED);

@@ -1,5 +1,7 @@
 //! Finds the end of a chunked body without changing a byte of it.
 
+use bytes::Bytes;
+
 use super::head::HeadError;
 
 /// Walks over chunk framing: RFC 9112 §7.1.
@@ -7,6 +9,8 @@ use super::head::HeadError;
 pub struct ChunkWalker {
     state: State,
     line: Vec<u8>,
+    trailers: Vec<(String, Bytes)>,
+    trailer_bytes: usize,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,13 @@ impl ChunkWalker {
                         let Some(text) = line.strip_suffix(b"\r\n") else {
                             return refuse("a line ends with a bare LF");
                         };
+                        if self.state == State::Trailer && !text.is_empty() {
+                            self.trailer_bytes += text.len();
+                            if self.trailer_bytes > MAX_LINE {
+                                return refuse("its trailers are larger than 16 KiB");
+                            }
+                            self.trailers.extend(field(text));
+                        }
                         self.state = Self::after_line(&self.state, text)?;
                     }
                 }
@@ -94,10 +105,22 @@ impl ChunkWalker {
         }
     }
 
+    /// The trailers seen so far.
+    pub fn into_trailers(self) -> Vec<(String, Bytes)> {
+        self.trailers
+    }
+
     /// The last chunk and all trailers have been seen.
     pub fn done(&self) -> bool {
         self.state == State::Done
     }
+}
+
+/// Name and value of a trailer line; lines that are no field are forwarded but not kept.
+fn field(line: &[u8]) -> Option<(String, Bytes)> {
+    let colon = memchr::memchr(b':', line)?;
+    let name = std::str::from_utf8(&line[..colon]).ok()?.to_owned();
+    Some((name, Bytes::copy_from_slice(line[colon + 1..].trim_ascii())))
 }
 
 #[cfg(test)]
@@ -121,6 +144,10 @@ mod tests {
             (payload.as_slice(), used, done),
             (&b"wiki0123456789"[..], body.len() - 4, true)
         );
+        let mut walker = ChunkWalker::default();
+        walker.walk(body, |_| {}).unwrap();
+        let x = ("X".to_owned(), Bytes::from("y"));
+        assert_eq!(walker.into_trailers(), [x]);
     }
 
     #[test]

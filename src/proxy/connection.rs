@@ -1,82 +1,123 @@
 //! One client connection: requests one after the other.
 
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::exchange::{After, Arrival, Context, refuse, run};
+use super::context::{Arrival, Context};
+use super::exchange::{After, refuse, run};
+use super::h2;
 use super::head::{Head, take};
+use super::io::Stream;
+use super::tls::chose_http2;
+
+/// How an HTTP/2 client with prior knowledge begins (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
-pub(super) async fn serve(context: &Context, mut client: TcpStream) {
+pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
     let _ = client.set_nodelay(true);
-    let mut rest = BytesMut::new();
-    while let Some((head, arrival)) = next_head(context, &mut client, &mut rest).await {
-        if run(context, &mut client, &mut rest, head, arrival).await == After::Close {
-            break;
+    let mut client = match &context.acceptor {
+        None => Stream::Plain(client),
+        Some(acceptor) => {
+            let handshake =
+                tokio::time::timeout(context.options.head_timeout, acceptor.accept(client));
+            match handshake.await {
+                Ok(Ok(stream)) => stream,
+                // No exchange has begun: there is nothing to record.
+                Ok(Err(e)) => return tracing::debug!("a TLS handshake failed: {e}"),
+                Err(_) => return,
+            }
         }
+    };
+    let mut rest = BytesMut::new();
+    if chose_http2(&client) {
+        return h2::serve(context, client, rest.freeze()).await;
+    }
+    let mut first = true;
+    loop {
+        match next(context, &mut client, &mut rest, first).await {
+            Next::Request(head, arrival) => {
+                if run(context, &mut client, &mut rest, *head, arrival).await == After::Close {
+                    break;
+                }
+            }
+            Next::Http2 => return h2::serve(context, client, rest.freeze()).await,
+            Next::End => break,
+        }
+        first = false;
     }
     linger(client).await;
 }
 
-/// The next request's head; `None` where there is none or it was refused.
-async fn next_head(
-    context: &Context,
-    client: &mut TcpStream,
-    rest: &mut BytesMut,
-) -> Option<(Head, Arrival)> {
-    let arrived = || Arrival {
-        at: Instant::now(),
-        wall: SystemTime::now(),
-    };
-    let mut arrival = (!rest.is_empty()).then(arrived);
+enum Next {
+    Request(Box<Head>, Arrival),
+    Http2,
+    /// Nothing more comes, or it was refused.
+    End,
+}
+
+async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first: bool) -> Next {
+    let mut arrival = (!rest.is_empty()).then(Arrival::now);
     let mut stopping = context.stopping.clone();
     loop {
-        match take(rest, true) {
-            Ok(Some(head)) => return Some((head, arrival.unwrap_or_else(arrived))),
+        // `PRI *` is no request of HTTP/1.1: what begins like the preface is waited for.
+        let preface = first && !rest.is_empty() && {
+            let n = rest.len().min(PREFACE.len());
+            rest[..n] == PREFACE[..n]
+        };
+        if preface && rest.len() >= PREFACE.len() {
+            return Next::Http2;
+        }
+        match if preface { Ok(None) } else { take(rest, true) } {
+            Ok(Some(head)) => {
+                return Next::Request(Box::new(head), arrival.unwrap_or_else(Arrival::now));
+            }
             Ok(None) if rest.len() > context.options.max_head => {
                 let why = format!("its head is larger than {} bytes", context.options.max_head);
-                let arrival = arrival.unwrap_or_else(arrived);
+                let arrival = arrival.unwrap_or_else(Arrival::now);
                 let status = "431 Request Header Fields Too Large";
                 refuse(context, client, arrival, status, &why).await;
-                return None;
+                return Next::End;
             }
             Ok(None) => {}
             Err(e) => {
-                let arrival = arrival.unwrap_or_else(arrived);
+                let arrival = arrival.unwrap_or_else(Arrival::now);
                 refuse(context, client, arrival, "400 Bad Request", &e.0).await;
-                return None;
+                return Next::End;
             }
         }
         let wait = match arrival {
             None => context.options.idle_timeout,
             Some(a) => context.options.head_timeout.saturating_sub(a.at.elapsed()),
         };
-        rest.reserve(8192);
+        rest.reserve(HEAD_ROOM);
         tokio::select! {
             read = tokio::time::timeout(wait, client.read_buf(rest)) => match read {
-                Ok(Ok(n)) if n > 0 => { arrival.get_or_insert_with(arrived); }
+                Ok(Ok(n)) if n > 0 => { arrival.get_or_insert_with(Arrival::now); }
                 // Closed, reset, or idle for too long: there is no exchange to speak of.
-                Ok(_) => return None,
+                Ok(_) => return Next::End,
                 Err(_) => {
                     if let Some(arrival) = arrival {
                         let why = "its head did not come in time";
                         refuse(context, client, arrival, "408 Request Timeout", why).await;
                     }
-                    return None;
+                    return Next::End;
                 }
             },
-            _ = stopping.changed(), if arrival.is_none() => return None,
+            _ = stopping.changed(), if arrival.is_none() => return Next::End,
         }
     }
 }
 
+/// What the first read of a head may bring. An idle connection holds this much.
+const HEAD_ROOM: usize = 8192;
+
 /// Closing a socket that still has unread bytes resets it, and the client may lose the answer it
 /// was just sent: say that nothing more comes, and read what is left, within bounds.
-async fn linger(mut client: TcpStream) {
-    use tokio::io::AsyncWriteExt;
+async fn linger(mut client: Stream) {
     if client.shutdown().await.is_err() {
         return;
     }

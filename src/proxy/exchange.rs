@@ -1,67 +1,28 @@
-//! One exchange: request up, answer down, both at once.
+//! One HTTP/1.1 exchange: request up, answer down, both at once.
 
 use std::cell::Cell;
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use inferdiff_schemas::{Outcome, RawBody, RawExchange};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use inferdiff_schemas::Outcome;
+use tokio::io::AsyncWriteExt;
 
-use super::ProxyOptions;
-use super::body::{Broken, pump};
-use super::framing::{Length, of_request, of_response};
-use super::head::{FirstLine, Head, HeadError, take};
-use super::tap::{Tap, Ticket};
+use super::body::Broken;
+use super::context::{Arrival, Context, End, Heads, record};
+use super::forward::{answer, forward_request};
+use super::framing::of_request;
+use super::head::{FirstLine, Head, HeadError};
+use super::io::Stream;
+use super::sides::{Answered, client_side, upstream_side};
+use super::tap::Ticket;
 use super::tee::Tee;
-use super::upstream::Pool;
-
-/// What connections share.
-pub(super) struct Context {
-    pub options: ProxyOptions,
-    pub pool: Pool,
-    pub tap: Arc<dyn Tap>,
-    pub stopping: tokio::sync::watch::Receiver<bool>,
-}
-
-/// When the request's first byte came, by both clocks.
-#[derive(Clone, Copy)]
-pub(super) struct Arrival {
-    pub at: Instant,
-    pub wall: SystemTime,
-}
 
 /// What becomes of the client's connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
     Keep,
     Close,
-}
-
-/// How the exchange ended, for the record.
-struct End {
-    outcome: Outcome,
-    error: Option<String>,
-    status: Option<u16>,
-    response: Option<Head>,
-    first_byte: Option<Instant>,
-    after: After,
-}
-
-impl End {
-    fn failed(outcome: Outcome, error: impl ToString) -> Self {
-        let error = Some(error.to_string());
-        Self {
-            outcome,
-            error,
-            status: None,
-            response: None,
-            first_byte: None,
-            after: After::Close,
-        }
-    }
 }
 
 /// A client whose request is read to its end only slowly after an early answer is waited for this
@@ -71,57 +32,96 @@ const LINGER: Duration = Duration::from_secs(5);
 /// Refuses what could not even be read as a head.
 pub(super) async fn refuse(
     context: &Context,
-    client: &mut TcpStream,
+    client: &mut Stream,
     arrival: Arrival,
     status: &str,
     why: &str,
 ) {
     let ticket = Ticket::new(&context.tap);
     let (_, mut client_wr) = client.split();
-    let first_byte = Some(Instant::now());
+    let end = End::answered(status, Outcome::Refused, why);
     answer(&mut client_wr, status, why).await;
-    let end = End {
-        status: status.split(' ').next().and_then(|s| s.parse().ok()),
-        first_byte,
-        ..End::failed(Outcome::Refused, why)
-    };
     let tee = || Tee::new(context.tap.budget(), arrival.at);
-    record(context, ticket, arrival, None, end, tee(), tee());
+    record(
+        context,
+        ticket,
+        arrival,
+        Heads::default(),
+        end,
+        tee(),
+        tee(),
+    );
 }
 
 /// Carries one request and its answer.
 pub(super) async fn run(
     context: &Context,
-    client: &mut TcpStream,
+    client: &mut Stream,
     rest: &mut BytesMut,
     head: Head,
     arrival: Arrival,
 ) -> After {
     let ticket = Ticket::new(&context.tap);
     let budget = context.tap.budget();
+    let began = Instant::now();
     let mut request = Tee::new(budget, arrival.at);
     let mut response = Tee::new(budget, arrival.at);
-    let end = carry(context, client, rest, &head, &mut request, &mut response).await;
-    let after = if end.after == After::Keep {
-        After::Keep
-    } else {
-        After::Close
+    let mut answered = Answered::default();
+    let (end, after) = carry(
+        context,
+        client,
+        rest,
+        &head,
+        &mut request,
+        &mut response,
+        &mut answered,
+    )
+    .await;
+    let meter = &context.options.meter;
+    meter.bytes_up.fetch_add(request.seen(), Relaxed);
+    meter.bytes_down.fetch_add(response.seen(), Relaxed);
+    let sides = [(Some(began), &request), (answered.head_at, &response)];
+    let added =
+        sides.map(|(from, tee)| Some(tee.first_forwarded()?.saturating_duration_since(from?)));
+    if let [Some(up), Some(down)] = added {
+        meter.latency(up + down);
+    }
+    if context.tap.budget().is_none() {
+        ticket.end_uncopied();
+        return after;
+    }
+    let (method, target) = match head.first {
+        FirstLine::Request {
+            ref method,
+            ref target,
+        } => (method.clone(), target.clone()),
+        FirstLine::Response { .. } => Default::default(),
     };
-    record(context, ticket, arrival, Some(head), end, request, response);
+    let heads = Heads {
+        method,
+        target,
+        request: head.pairs(),
+        response: answered.head.as_ref().map(Head::pairs).unwrap_or_default(),
+    };
+    record(context, ticket, arrival, heads, end, request, response);
     after
 }
 
 async fn carry(
     context: &Context,
-    client: &mut TcpStream,
+    client: &mut Stream,
     rest: &mut BytesMut,
     head: &Head,
     request_tee: &mut Tee,
     response_tee: &mut Tee,
-) -> End {
+    answered: &mut Answered,
+) -> (End, After) {
     let (mut client_rd, mut client_wr) = client.split();
     let FirstLine::Request { method, .. } = &head.first else {
-        return End::failed(Outcome::Refused, "it is no request");
+        return (
+            End::failed(Outcome::Refused, "it is no request"),
+            After::Close,
+        );
     };
     let length = match of_request(head) {
         Ok(_) if method == "CONNECT" => Err(HeadError("CONNECT is not proxied".to_owned())),
@@ -130,19 +130,16 @@ async fn carry(
     let length = match length {
         Ok(length) => length,
         Err(HeadError(why)) => {
-            let first_byte = Some(Instant::now());
-            answer(&mut client_wr, "400 Bad Request", &why).await;
-            return End {
-                status: Some(400),
-                first_byte,
-                ..End::failed(Outcome::Refused, why)
-            };
+            let status = "400 Bad Request";
+            let end = End::answered(status, Outcome::Refused, &why);
+            answer(&mut client_wr, status, &why).await;
+            return (end, After::Close);
         }
     };
     let kept = context.pool.take();
     let connected = match kept {
         Some(stream) => Ok(stream),
-        None => context.pool.connect().await,
+        None => context.pool.upstream().connect(false).await,
     };
     let mut upstream = match connected {
         Ok(stream) => stream,
@@ -151,14 +148,10 @@ async fn carry(
                 "the upstream {} cannot be reached: {e}",
                 context.pool.upstream()
             );
-            let first_byte = Some(Instant::now());
-            answer(&mut client_wr, "502 Bad Gateway", &why).await;
-            let end = End::failed(Outcome::UpstreamUnreachable, why);
-            return End {
-                status: Some(502),
-                first_byte,
-                ..end
-            };
+            let status = "502 Bad Gateway";
+            let end = End::answered(status, Outcome::UpstreamUnreachable, &why);
+            answer(&mut client_wr, status, &why).await;
+            return (end, After::Close);
         }
     };
     let mut pending = Vec::with_capacity(head.raw.len() + 64);
@@ -167,7 +160,6 @@ async fn carry(
     let sent = Cell::new(false);
     let mut from_upstream = BytesMut::new();
     let half_close = context.options.half_close;
-    let mut answered = Answered::default();
     let end = {
         let up = client_side(
             length,
@@ -187,7 +179,7 @@ async fn carry(
             &mut from_upstream,
             &mut client_wr,
             response_tee,
-            &mut answered,
+            answered,
         );
         tokio::pin!(up);
         tokio::pin!(down);
@@ -237,14 +229,13 @@ async fn carry(
         context.pool.put(upstream);
     }
     let keep = complete && sent.get() && answered.client_keeps && answered.status != Some(101);
-    End {
+    let end = End {
         outcome,
         error,
         status: answered.status,
-        response: answered.head,
         first_byte: answered.first_byte,
-        after: if keep { After::Keep } else { After::Close },
-    }
+    };
+    (end, if keep { After::Keep } else { After::Close })
 }
 
 async fn until(flag: &Cell<bool>) {
@@ -253,201 +244,11 @@ async fn until(flag: &Cell<bool>) {
     }
 }
 
-/// Sends the request, then watches the client. Only ever ends because something broke.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "both halves of both connections, and their state"
-)]
-async fn client_side(
-    length: Length,
-    client: &mut ReadHalf<'_>,
-    rest: &mut BytesMut,
-    upstream: &mut WriteHalf<'_>,
-    pending: &mut Vec<u8>,
-    tee: &mut Tee,
-    sent: &Cell<bool>,
-    half_close: bool,
-) -> Broken {
-    if let Err(broken) = pump(length, client, rest, upstream, pending, tee).await {
-        return broken;
-    }
-    sent.set(true);
-    // The next request may be pipelined behind this one; what it holds is bounded, and while it is
-    // full the client's end of file cannot be seen.
-    const PIPELINED: usize = 64 * 1024;
-    loop {
-        if rest.len() >= PIPELINED {
-            std::future::pending::<()>().await;
-        }
-        rest.reserve(4096);
-        match client.read_buf(rest).await {
-            Ok(0) if half_close => std::future::pending::<()>().await,
-            Ok(0) => {
-                let why = "it closed before the answer was whole";
-                return Broken::Reading(std::io::Error::new(
-                    std::io::ErrorKind::UnexpectedEof,
-                    why,
-                ));
-            }
-            Ok(_) => {}
-            Err(e) => return Broken::Reading(e),
-        }
-    }
-}
-
-/// What of the answer was sent.
-#[derive(Default)]
-struct Answered {
-    head: Option<Head>,
-    status: Option<u16>,
-    first_byte: Option<Instant>,
-    client_keeps: bool,
-    upstream_keeps: bool,
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "both halves of both connections, and their state"
-)]
-async fn upstream_side(
-    context: &Context,
-    request: &Head,
-    method: &str,
-    upstream: &mut ReadHalf<'_>,
-    buffer: &mut BytesMut,
-    client: &mut WriteHalf<'_>,
-    tee: &mut Tee,
-    answered: &mut Answered,
-) -> Result<(), (Outcome, String)> {
-    let gone = |e: std::io::Error| {
-        (
-            Outcome::ClientCancelled,
-            format!("the client went away: {e}"),
-        )
-    };
-    let broken = |why: String| {
-        let upstream = context.pool.upstream();
-        (
-            Outcome::UpstreamReset,
-            format!("the upstream {upstream} {why}"),
-        )
-    };
-    loop {
-        let head = loop {
-            let taken = take(buffer, false).map_err(|e| broken(format!("sent a bad head: {e}")))?;
-            if let Some(head) = taken {
-                break head;
-            }
-            if buffer.len() > context.options.max_head {
-                return Err(broken("sent a head that is too large".to_owned()));
-            }
-            buffer.reserve(8192);
-            match upstream.read_buf(buffer).await {
-                Ok(0) => return Err(broken("closed the connection without an answer".to_owned())),
-                Ok(_) => {}
-                Err(e) => return Err(broken(format!("broke the connection: {e}"))),
-            }
-        };
-        let FirstLine::Response { status } = head.first else {
-            return Err(broken("did not send a response".to_owned()));
-        };
-        answered.first_byte.get_or_insert_with(Instant::now);
-        if (100..200).contains(&status) && status != 101 {
-            client.write_all(&head.raw).await.map_err(gone)?;
-            continue;
-        }
-        let length = of_response(&head, method)
-            .map_err(|e| broken(format!("sent an ambiguous answer: {e}")))?;
-        let mut out = Vec::with_capacity(head.raw.len() + 64);
-        answered.client_keeps = request.keeps_alive()
-            && head.minor_version == 1
-            && length != Length::UntilClose
-            && !*context.stopping.borrow();
-        answered.upstream_keeps = head.keeps_alive() && length != Length::UntilClose;
-        answered.status = Some(status);
-        forward_response(
-            &head,
-            request,
-            length,
-            status,
-            answered.client_keeps,
-            &mut out,
-        );
-        answered.head = Some(head);
-        if status == 101 {
-            return client.write_all(&out).await.map_err(gone);
-        }
-        return pump(length, upstream, buffer, client, &mut out, tee)
-            .await
-            .map_err(|b| match b {
-                Broken::Writing(e) => gone(e),
-                Broken::Reading(e) => broken(format!("ended its answer short: {e}")),
-                Broken::Framing(e) => broken(format!("sent a bad body: {e}")),
-            });
-    }
-}
-
-fn forward_request(head: &Head, out: &mut Vec<u8>) {
-    let upgrade = head.has_token("connection", "upgrade");
-    let h2c = head.has_token("upgrade", "h2c");
-    // An upgrade to HTTP/2 would be agreed with us, not with the upstream.
-    let leave_out: &[&str] = if h2c || !upgrade {
-        &["upgrade", "http2-settings"]
-    } else {
-        &["http2-settings"]
-    };
-    let add: &[u8] = if upgrade && !h2c {
-        b"Connection: Upgrade\r\n"
-    } else {
-        b""
-    };
-    head.forward(out, leave_out, add);
-}
-
-fn forward_response(
-    head: &Head,
-    request: &Head,
-    length: Length,
-    status: u16,
-    keep: bool,
-    out: &mut Vec<u8>,
-) {
-    let add: &[u8] = if status == 101 {
-        b"Connection: Upgrade\r\n"
-    } else if !keep {
-        b"Connection: close\r\n"
-    } else if request.minor_version == 0 {
-        b"Connection: keep-alive\r\n"
-    } else {
-        b""
-    };
-    // RFC 9112 §6.3: beside chunks a length is a lie, and the client must not see two.
-    let leave_out: &[&str] = if length == Length::Chunked {
-        &["content-length"]
-    } else {
-        &[]
-    };
-    head.forward(out, leave_out, add);
-}
-
-/// An answer of our own, after which the connection closes.
-pub(super) async fn answer(client: &mut WriteHalf<'_>, status: &str, why: &str) {
-    let body = format!("inferdiff: {why}\n");
-    let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n{body}",
-        body.len()
-    );
-    // A client that is gone needs no answer.
-    let _ = client.write_all(text.as_bytes()).await;
-    let _ = client.shutdown().await;
-}
-
 /// After 101: bytes both ways until either side closes.
 async fn tunnel(
-    client: &mut TcpStream,
+    client: &mut Stream,
     from_client: &mut BytesMut,
-    mut upstream: TcpStream,
+    mut upstream: Stream,
     from_upstream: &mut BytesMut,
 ) {
     let early = async {
@@ -457,56 +258,4 @@ async fn tunnel(
     if early.await.is_ok() {
         let _ = tokio::io::copy_bidirectional(client, &mut upstream).await;
     }
-}
-
-fn record(
-    context: &Context,
-    ticket: Ticket,
-    arrival: Arrival,
-    head: Option<Head>,
-    end: End,
-    request: Tee,
-    response: Tee,
-) {
-    let Some(budget) = context.tap.budget() else {
-        return ticket.end_uncopied();
-    };
-    let (request_body, request_permit) = request.finish();
-    let (response_body, response_permit) = response.finish();
-    let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX);
-    let wall = arrival
-        .wall
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let (method, target) = match head.as_ref().map(|h| &h.first) {
-        Some(FirstLine::Request { method, target }) => (method.clone(), target.clone()),
-        _ => (String::new(), String::new()),
-    };
-    let (path, query) = match target.split_once('?') {
-        Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-        None => (target, None),
-    };
-    let raw = RawExchange {
-        seq: ticket.seq,
-        arrived_at_ns: i64::try_from(wall.as_nanos()).unwrap_or(i64::MAX),
-        first_byte_ns: end.first_byte.map(|t| nanos(t - arrival.at)),
-        end_ns: nanos(arrival.at.elapsed()),
-        method,
-        path,
-        query,
-        request_headers: head.as_ref().map(Head::pairs).unwrap_or_default(),
-        request_body,
-        request_trailers: Vec::new(),
-        status: end.status,
-        response_headers: end.response.as_ref().map(Head::pairs).unwrap_or_default(),
-        response_body,
-        response_trailers: Vec::new(),
-        outcome: end.outcome,
-        error: end.error,
-        sample_rate: 1.0,
-    };
-    let mut permit = budget.permit();
-    permit.absorb(request_permit);
-    permit.absorb(response_permit);
-    ticket.end(raw, permit);
 }

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use super::ProxyOptions;
 use super::connection;
-use super::exchange::Context;
+use super::context::Context;
 use super::tap::Tap;
 use super::upstream::Pool;
 
@@ -31,6 +31,7 @@ pub async fn serve(
     let drain = options.drain_timeout;
     let pool = Pool::new(options.upstream.clone(), options.pool_idle);
     let context = Arc::new(Context {
+        acceptor: options.tls.clone(),
         options,
         pool,
         tap,
@@ -44,6 +45,7 @@ pub async fn serve(
                 Ok((client, _)) => {
                     let context = context.clone();
                     connections.spawn_local(async move {
+                        let _open = context.options.meter.connection();
                         connection::serve(&context, client).await;
                     });
                 }

@@ -1,6 +1,6 @@
-//! A transparent HTTP/1.1 proxy on its own codec.
+//! A transparent proxy: HTTP/1.1 on its own codec, HTTP/2 on the `h2` crate, TLS on rustls.
 //!
-//! Bytes are forwarded as they came: header case, order and repetition, reason phrases, chunk
+//! Over HTTP/1.1 bytes are forwarded as they came: header case, order and repetition, reason phrases, chunk
 //! boundaries and extensions, trailers, interim responses. Only what belongs to one connection
 //! (`Connection`, `Keep-Alive`, `Proxy-Connection`) is the proxy's own. A copy of what crosses is
 //! handed to a [`Tap`]; nothing the tap does can delay, change or fail an exchange.
@@ -10,19 +10,29 @@ mod body;
 mod budget;
 mod chunked;
 mod connection;
+mod context;
 mod exchange;
+mod forward;
 mod framing;
+mod h2;
 mod head;
+mod io;
 mod listener;
+mod meter;
+mod sides;
 mod tap;
 mod tee;
+mod tls;
 mod upstream;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use budget::{Budget, Permit};
 pub use listener::{Ended, serve};
+pub use meter::{LATENCY_BOUNDS_US, Meter};
 pub use tap::{Taken, Tap, Ticket};
+pub use tls::{Acceptor, Connector};
 pub use upstream::Upstream;
 
 /// How the proxy behaves.
@@ -43,6 +53,12 @@ pub struct ProxyOptions {
     pub half_close: bool,
     /// Largest head, in bytes. Default 64 KiB.
     pub max_head: usize,
+    /// Concurrent streams of one HTTP/2 connection. Default 256.
+    pub max_streams: u32,
+    /// TLS towards clients; `None` = in clear.
+    pub tls: Option<Acceptor>,
+    /// Counters of what crosses.
+    pub meter: Arc<Meter>,
 }
 
 impl ProxyOptions {
@@ -56,6 +72,9 @@ impl ProxyOptions {
             drain_timeout: Duration::from_secs(30),
             half_close: false,
             max_head: 64 * 1024,
+            max_streams: 256,
+            tls: None,
+            meter: Arc::default(),
         }
     }
 }

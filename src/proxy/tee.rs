@@ -8,6 +8,7 @@ use inferdiff_schemas::tensor::MAX_PAYLOAD_BYTES;
 use inferdiff_schemas::{Frame, RawBody};
 
 use super::budget::{Budget, Permit};
+use super::context::Pairs;
 
 /// A body's copy, or the reason why there is none. The same buffer is what the socket is read
 /// into, so that copying costs no copy.
@@ -17,6 +18,8 @@ pub struct Tee {
     gave_up: Option<&'static str>,
     seen: u64,
     frames: Vec<Frame>,
+    trailers: Pairs,
+    forwarded: Option<Instant>,
     arrived: Instant,
     complete: bool,
 }
@@ -37,6 +40,8 @@ impl Tee {
             gave_up: None,
             seen: 0,
             frames: Vec::new(),
+            trailers: Vec::new(),
+            forwarded: None,
             arrived,
             complete: false,
         }
@@ -69,11 +74,18 @@ impl Tee {
     }
 
     fn grow(&mut self, bytes: usize) {
-        let granted = self.permit.as_mut().is_some_and(|p| p.grow(bytes as u64));
-        if granted {
-            self.buffer.reserve(bytes)
-        } else {
-            self.give_up("memory_budget")
+        let Some(permit) = &mut self.permit else {
+            return;
+        };
+        if !permit.grow(bytes as u64) {
+            return self.give_up("memory_budget");
+        }
+        let before = self.buffer.capacity();
+        self.buffer.reserve(bytes);
+        // The allocator may give more than was asked for: all of it is held.
+        let more = (self.buffer.capacity() - before).saturating_sub(bytes);
+        if more > 0 && !permit.grow(more as u64) {
+            self.give_up("memory_budget");
         }
     }
 
@@ -133,13 +145,33 @@ impl Tee {
         }
     }
 
+    /// Bytes that crossed so far.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Says that the head, or the first of the body, has just been written to the other side.
+    pub fn forwarded(&mut self) {
+        self.forwarded.get_or_insert_with(Instant::now);
+    }
+
+    /// When that was.
+    pub fn first_forwarded(&self) -> Option<Instant> {
+        self.forwarded
+    }
+
+    /// Keeps the trailers.
+    pub fn trailers(&mut self, trailers: Pairs) {
+        self.trailers = trailers;
+    }
+
     /// The body ended as its framing says.
     pub fn complete(&mut self) {
         self.complete = true;
     }
 
-    /// The copy and its share of the budget.
-    pub fn finish(self) -> (RawBody, Option<Permit>) {
+    /// The copy, the trailers, and the copy's share of the budget.
+    pub fn finish(self) -> (RawBody, Pairs, Option<Permit>) {
         let whole = self.permit.is_some() && self.gave_up.is_none();
         let data = if whole {
             self.buffer.freeze()
@@ -153,6 +185,6 @@ impl Tee {
             complete: self.complete,
             gave_up: self.gave_up,
         };
-        (body, self.permit)
+        (body, self.trailers, self.permit)
     }
 }

@@ -1,36 +1,43 @@
 //! Where requests go, and the connections kept open to it.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-/// An upstream: `http://host:port`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+use super::io::Stream;
+use super::tls::Connector;
+
+/// An upstream: `http://host:port` or `https://host:port`.
+#[derive(Debug, Clone)]
 pub struct Upstream {
     /// Host name or address.
     pub host: String,
     /// Port.
     pub port: u16,
+    /// TLS, where the URL says https.
+    pub tls: Option<Connector>,
 }
 
 impl Upstream {
-    /// Parses `http://host[:port][/]`.
+    /// Parses `http[s]://host[:port][/]`; `ca` is who is trusted instead of the system's roots.
     ///
     /// # Errors
     /// A sentence saying what is not understood.
-    pub fn parse(url: &str) -> Result<Self, String> {
+    pub fn parse(url: &str, ca: Option<&Path>) -> Result<Self, String> {
         let fail = |why: &str| Err(format!("--upstream {url}: {why}"));
-        let Some(rest) = url.strip_prefix("http://") else {
-            return match url.starts_with("https://") {
-                true => fail("TLS to the upstream is not supported yet: give an http:// address"),
-                false => fail("it must begin with http://"),
-            };
+        let (rest, tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
+            (Some(rest), _) => (rest, false),
+            (_, Some(rest)) => (rest, true),
+            _ => return fail("it must begin with http:// or https://"),
         };
         let authority = rest.trim_end_matches('/');
         if authority.contains(['/', '?', '#', '@']) {
-            return fail("only http://host:port is understood: paths are forwarded as they come");
+            return fail(
+                "only http[s]://host:port is understood: paths are forwarded as they come",
+            );
         }
         let (host, port) = match authority.rsplit_once(':') {
             Some((host, port)) if !host.ends_with(':') && !port.ends_with(']') => {
@@ -39,25 +46,52 @@ impl Upstream {
                     Err(_) => return fail("its port is no number from 0 to 65535"),
                 }
             }
-            _ => (authority, 80),
+            _ => (authority, if tls { 443 } else { 80 }),
         };
         let host = host.trim_start_matches('[').trim_end_matches(']');
         if host.is_empty() {
             return fail("it names no host");
         }
+        if ca.is_some() && !tls {
+            return fail("--upstream-ca needs an https:// upstream");
+        }
         Ok(Self {
+            tls: tls.then(|| Connector::new(host, ca)).transpose()?,
             host: host.to_owned(),
             port,
         })
+    }
+
+    /// An upstream in clear.
+    pub fn plain(host: impl Into<String>, port: u16) -> Self {
+        Self {
+            host: host.into(),
+            port,
+            tls: None,
+        }
+    }
+
+    /// A fresh connection; the name is resolved anew each time.
+    ///
+    /// # Errors
+    /// The name, the connection or the handshake failed.
+    pub async fn connect(&self, http2: bool) -> std::io::Result<Stream> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Stream::Plain(stream)),
+            Some(tls) => tls.connect(stream, http2).await,
+        }
     }
 }
 
 impl std::fmt::Display for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -65,7 +99,7 @@ impl std::fmt::Display for Upstream {
 /// Idle connections, the last used first.
 pub(super) struct Pool {
     upstream: Upstream,
-    idle: Mutex<VecDeque<(TcpStream, Instant)>>,
+    idle: Mutex<VecDeque<(Stream, Instant)>>,
     max_idle: Duration,
 }
 
@@ -79,17 +113,16 @@ impl Pool {
     }
 
     /// A kept connection that is still open, if there is one.
-    pub fn take(&self) -> Option<TcpStream> {
+    pub fn take(&self) -> Option<Stream> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((stream, since)) = idle.pop_front() {
+        while let Some((mut stream, since)) = idle.pop_front() {
             if since.elapsed() >= self.max_idle {
                 // The rest is older still.
                 idle.clear();
                 return None;
             }
             // Readable means closed, or an answer that nobody asked for: unusable either way.
-            let silent = stream.try_read(&mut [0; 1]);
-            if silent.is_err_and(|e| e.kind() == std::io::ErrorKind::WouldBlock) {
+            if stream.is_silent() {
                 return Some(stream);
             }
         }
@@ -97,7 +130,7 @@ impl Pool {
     }
 
     /// Keeps a connection for later.
-    pub fn put(&self, stream: TcpStream) {
+    pub fn put(&self, stream: Stream) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         idle.push_front((stream, Instant::now()));
         while idle
@@ -106,14 +139,6 @@ impl Pool {
         {
             idle.pop_back();
         }
-    }
-
-    /// A fresh connection; the name is resolved anew each time.
-    pub async fn connect(&self) -> std::io::Result<TcpStream> {
-        let address = (self.upstream.host.as_str(), self.upstream.port);
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(stream)
     }
 
     pub fn upstream(&self) -> &Upstream {
@@ -127,13 +152,13 @@ mod tests {
 
     #[test]
     fn upstreams_are_read_or_refused_with_a_reason() {
-        let ok = |u: &str| Upstream::parse(u).map(|u| (u.host, u.port));
+        let ok = |u: &str| Upstream::parse(u, None).map(|u| (u.host, u.port));
         assert_eq!(ok("http://a:81/"), Ok(("a".into(), 81)));
         assert_eq!(ok("http://a"), Ok(("a".into(), 80)));
         assert_eq!(ok("http://[::1]:9"), Ok(("::1".into(), 9)));
         for bad in [
             "a:80",
-            "https://a",
+            "ftp://a",
             "http://",
             "http://a:99999",
             "http://a/b",

@@ -117,10 +117,7 @@ pub struct Proxy {
 }
 
 pub fn proxy(to: SocketAddr, tap: Arc<dyn Tap>) -> Proxy {
-    let upstream = Upstream {
-        host: to.ip().to_string(),
-        port: to.port(),
-    };
+    let upstream = Upstream::plain(to.ip().to_string(), to.port());
     proxy_with(
         ProxyOptions {
             drain_timeout: PATIENCE,
