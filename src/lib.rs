@@ -13,6 +13,7 @@
     )
 )]
 
+pub mod admin;
 pub mod cli;
 pub mod proxy;
 pub mod recorder;

@@ -137,7 +137,7 @@ def measure(title, script, release, folder, upstream, port, nginx_pid) -> None:
             child.terminate()
             child.wait()
             closing = log.read_text().splitlines()[-1]
-            if name == "recording" and "dropped 0" not in closing:
+            if name == "recording" and not closing.endswith("dropped 0"):
                 print(f"  round {round_} does not count: {closing}")
                 results[name].pop()
             shutil.rmtree(folder / f"capture-{name}{round_}", ignore_errors=True)

@@ -1,9 +1,11 @@
 //! `inferdiff record`.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +19,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use ulid::Ulid;
 
 use super::{Ended, Failure, now};
+use crate::admin::{self, Watched};
 use crate::proxy::{Acceptor, ProxyOptions, Tap, Upstream, serve};
-use crate::recorder::{NoRecorder, RecorderOptions, start};
+use crate::recorder::{NoRecorder, RecorderOptions, inquire, start};
 
 /// Stand before an inference endpoint and record what crosses, untouched, to Parquet.
 #[derive(Args)]
@@ -51,6 +54,24 @@ pub struct RecordArgs {
     /// counted.
     #[arg(long, value_name = "MiB", default_value_t = 256)]
     memory_budget: u64,
+    /// What happens over that budget.
+    #[arg(long, value_enum, default_value_t = Pressure::Drop)]
+    on_pressure: Pressure,
+    /// Address of /metrics, /healthz and /readyz; `off` for none.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    admin: String,
+    /// Do not ask the upstream's metadata routes (GET /v2, /v2/models/M, /v1/models/M/metadata).
+    #[arg(long)]
+    no_metadata: bool,
+    /// A request head must be whole after this many seconds.
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    head_timeout: u64,
+    /// A kept-alive client connection may be idle for this many seconds.
+    #[arg(long, value_name = "S", default_value_t = 75)]
+    idle_timeout: u64,
+    /// A kept-alive upstream connection is used again only within this many milliseconds.
+    #[arg(long, value_name = "MS", default_value_t = 4000)]
+    pool_idle: u64,
     /// Write a checkpoint when the oldest exchange in memory is this old, in milliseconds.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     flush_age: u64,
@@ -72,6 +93,14 @@ pub struct RecordArgs {
     /// Forward only (for measurements).
     #[arg(long, hide = true)]
     no_record: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Pressure {
+    /// Copies are given up and counted; production never waits.
+    Drop,
+    /// Production waits until the disk has caught up: nothing is lost, everything may be delayed.
+    Block,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -100,6 +129,9 @@ pub fn run(args: RecordArgs) -> Ended {
     let mut options = ProxyOptions::new(upstream.clone());
     options.drain_timeout = Duration::from_secs(args.drain_timeout);
     options.half_close = args.half_close;
+    options.head_timeout = Duration::from_secs(args.head_timeout);
+    options.idle_timeout = Duration::from_secs(args.idle_timeout);
+    options.pool_idle = Duration::from_millis(args.pool_idle);
     if let (Some(certificates), Some(key)) = (&args.tls_cert, &args.tls_key) {
         options.tls = Some(Acceptor::load(certificates, key).map_err(Failure::usage)?);
     }
@@ -120,9 +152,9 @@ pub fn run(args: RecordArgs) -> Ended {
     let say = |text: &str| {
         let _ = writeln!(std::io::stderr(), "{text}");
     };
-    let (tap, thread): (Arc<dyn Tap>, _) = if args.no_record {
-        (Arc::new(NoRecorder::default()), None)
-    } else {
+    let admin = runtime.block_on(admin_listener(&args.admin))?;
+    let mut recording = None;
+    if !args.no_record {
         let (tap, thread, recovered) = start(recorder_options(&args, recorder))
             .map_err(|e| Failure::usage(format!("cannot record: {e}")))?;
         for r in recovered {
@@ -131,8 +163,20 @@ pub fn run(args: RecordArgs) -> Ended {
                 r.segment, r.rows, r.cut_bytes, r.action
             ));
         }
-        (tap, Some(thread))
+        recording = Some((tap, thread));
+    }
+    let tap: Arc<dyn Tap> = match &recording {
+        Some((tap, _)) => tap.clone(),
+        None => Arc::new(NoRecorder::default()),
     };
+    let wanted = match &mut recording {
+        Some((_, thread)) if !args.no_metadata => thread.take_wanted(),
+        _ => None,
+    };
+    let recorder = recording.as_ref().map(|(tap, _)| tap.clone());
+    if let Some((_, address)) = &admin {
+        say(&format!("admin on http://{address}"));
+    }
     say(&format!(
         "listening on {address} -> {upstream}, capturing to {}",
         args.capture.display()
@@ -140,17 +184,31 @@ pub fn run(args: RecordArgs) -> Ended {
     let local = tokio::task::LocalSet::new();
     let ended = local.block_on(&runtime, async move {
         let mut terminate = signal(SignalKind::terminate())?;
+        let draining = Rc::new(Cell::new(false));
+        if let Some((listener, _)) = admin {
+            let watched = Watched {
+                meter: options.meter.clone(),
+                recorder: recorder.clone(),
+                upstream: upstream.clone(),
+                draining: draining.clone(),
+            };
+            tokio::task::spawn_local(admin::serve(listener, watched));
+        }
+        if let (Some(wanted), Some(recorder)) = (wanted, recorder) {
+            tokio::task::spawn_local(inquire(upstream, wanted, recorder));
+        }
         let stop = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = tokio::signal::ctrl_c() => {}
             }
+            draining.set(true);
         };
         Ok::<_, std::io::Error>(serve(listener, options, tap, stop).await)
     });
     // The proxy has ended and every exchange has said how; now the books can be closed.
-    let ledger = thread
-        .map(crate::recorder::RecorderThread::stop)
+    let ledger = recording
+        .map(|(_, thread)| thread.stop())
         .unwrap_or_default();
     let ended = ended.map_err(Failure::usage)?;
     if ended.cut > 0 {
@@ -163,21 +221,40 @@ pub fn run(args: RecordArgs) -> Ended {
     Ok(0)
 }
 
+/// The admin address, bound; `None` where it is off.
+async fn admin_listener(address: &str) -> Result<Option<(TcpListener, SocketAddr)>, Failure> {
+    if address == "off" {
+        return Ok(None);
+    }
+    let fail = |e: String| Failure::usage(format!("--admin {address}: {e}"));
+    let parsed: SocketAddr = address
+        .parse()
+        .map_err(|_| fail("it must be an address like 127.0.0.1:9464, or `off`".to_owned()))?;
+    let listener = TcpListener::bind(parsed)
+        .await
+        .map_err(|e| fail(e.to_string()))?;
+    let bound = listener.local_addr().map_err(|e| fail(e.to_string()))?;
+    Ok(Some((listener, bound)))
+}
+
 fn closing(ledger: &Ledger) -> String {
-    let dropped: Vec<_> = ledger
-        .dropped
-        .iter()
-        .map(|(why, n)| format!("{n} {why}"))
-        .collect();
-    let dropped = if dropped.is_empty() {
+    let list = |counts: &BTreeMap<String, u64>| {
+        let all: Vec<_> = counts.iter().map(|(why, n)| format!("{n} {why}")).collect();
+        all.join(", ")
+    };
+    let dropped = if ledger.dropped.is_empty() {
         "0".to_owned()
     } else {
-        dropped.join(", ")
+        list(&ledger.dropped)
     };
-    format!(
+    let mut text = format!(
         "accepted {}, recorded {}, dropped {dropped}",
         ledger.accepted, ledger.recorded
-    )
+    );
+    if !ledger.bodies_given_up.is_empty() {
+        text += &format!("; bodies not copied: {}", list(&ledger.bodies_given_up));
+    }
+    text
 }
 
 fn recorder_options(args: &RecordArgs, recorder: RecorderMeta) -> RecorderOptions<'_> {
@@ -214,6 +291,7 @@ fn recorder_options(args: &RecordArgs, recorder: RecorderMeta) -> RecorderOption
         },
         keep,
         memory_budget: args.memory_budget << 20,
+        block: args.on_pressure == Pressure::Block,
     }
 }
 

@@ -60,6 +60,8 @@ async fn known(
 ) -> Result<(), Broken> {
     let until_close = length == u64::MAX;
     let mut left = length;
+    tee.wait_for_room(if until_close { 1 } else { length })
+        .await;
     if !until_close {
         tee.expect(length);
     }
@@ -76,6 +78,7 @@ async fn known(
         tee.forwarded();
     }
     while left > 0 {
+        tee.wait_for_room(1).await;
         let limit = usize::try_from(left).unwrap_or(usize::MAX);
         let n = from
             .read_buf(&mut tee.room(left).limit(limit))
@@ -109,6 +112,7 @@ async fn chunked(
 ) -> Result<(), Broken> {
     let mut walker = ChunkWalker::default();
     loop {
+        tee.wait_for_room(rest.len() as u64).await;
         let n = walker
             .walk(rest, |payload| tee.copy(payload))
             .map_err(Broken::Framing)?;

@@ -2,12 +2,20 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::Notify;
 
 /// Counts memory really held; over it, copies are given up.
 #[derive(Debug)]
 pub struct Budget {
     limit: u64,
     held: AtomicU64,
+    /// Of `held`: what the recorder has, and will give back by itself.
+    handed_over: AtomicU64,
+    /// Over the limit, wait instead of giving copies up.
+    block: bool,
+    freed: Notify,
 }
 
 /// A share of the budget, given back when dropped.
@@ -15,15 +23,34 @@ pub struct Budget {
 pub struct Permit {
     budget: Arc<Budget>,
     bytes: u64,
+    handed_over: bool,
 }
 
 impl Budget {
-    /// A budget of `limit` bytes.
-    pub fn new(limit: u64) -> Arc<Self> {
+    /// A budget of `limit` bytes; `block` makes [`Budget::room`] wait.
+    pub fn new(limit: u64, block: bool) -> Arc<Self> {
         Arc::new(Self {
             limit,
             held: AtomicU64::new(0),
+            handed_over: AtomicU64::new(0),
+            block,
+            freed: Notify::new(),
         })
+    }
+
+    /// The limit in bytes.
+    pub fn limit(&self) -> u64 {
+        self.limit
+    }
+
+    /// Under `--on-pressure block`: waits until `bytes` fit, as long as the recorder holds memory
+    /// that it will give back. Copies that wait for each other would wait for ever, so where only
+    /// they hold memory this returns, and one of them is given up.
+    pub async fn room(&self, bytes: u64) {
+        while self.block && self.held() + bytes > self.limit && self.handed_over.load(Relaxed) > 0 {
+            // A tick, because what is freed between the test and the wait is not heard.
+            let _ = tokio::time::timeout(Duration::from_millis(20), self.freed.notified()).await;
+        }
     }
 
     /// Bytes held now.
@@ -36,6 +63,7 @@ impl Budget {
         Permit {
             budget: self.clone(),
             bytes: 0,
+            handed_over: false,
         }
     }
 }
@@ -53,6 +81,32 @@ impl Permit {
         taken.is_ok()
     }
 
+    /// The budget that this is a share of.
+    pub fn budget(&self) -> &Arc<Budget> {
+        &self.budget
+    }
+
+    /// The recorder has it from now on.
+    pub fn hand_over(&mut self) {
+        if !std::mem::replace(&mut self.handed_over, true) {
+            self.budget.handed_over.fetch_add(self.bytes, Relaxed);
+        }
+    }
+
+    /// Holds exactly `bytes`, whether or not the budget has so much: what is held already cannot
+    /// be refused, only counted.
+    pub fn resize(&mut self, bytes: u64) {
+        if bytes <= self.bytes {
+            return self.shrink_to(bytes);
+        }
+        let more = bytes - self.bytes;
+        self.budget.held.fetch_add(more, Relaxed);
+        if self.handed_over {
+            self.budget.handed_over.fetch_add(more, Relaxed);
+        }
+        self.bytes = bytes;
+    }
+
     /// Takes over another share of the same budget.
     pub fn absorb(&mut self, other: Option<Self>) {
         if let Some(mut other) = other {
@@ -63,8 +117,17 @@ impl Permit {
     /// Gives back all but `bytes`.
     pub fn shrink_to(&mut self, bytes: u64) {
         let back = self.bytes.saturating_sub(bytes);
+        if back == 0 {
+            return;
+        }
         self.bytes -= back;
         self.budget.held.fetch_sub(back, Relaxed);
+        if self.handed_over {
+            self.budget.handed_over.fetch_sub(back, Relaxed);
+        }
+        if self.budget.block {
+            self.budget.freed.notify_waiters();
+        }
     }
 }
 
@@ -80,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_given_back() {
-        let budget = Budget::new(100);
+        let budget = Budget::new(100, false);
         let mut a = budget.permit();
         let mut b = budget.permit();
         assert!(a.grow(60) && !b.grow(41) && b.grow(40));
@@ -89,5 +152,25 @@ mod tests {
         drop(a);
         drop(b);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn blocking_waits_for_the_recorder_and_for_nobody_else() {
+        let budget = Budget::new(100, true);
+        let mut queued = budget.permit();
+        assert!(queued.grow(80));
+        // Only copies in flight hold memory: waiting would never end.
+        budget.room(50).await;
+        queued.hand_over();
+        let waiting = tokio::time::timeout(Duration::from_millis(60), budget.room(50));
+        assert!(waiting.await.is_err());
+        let other = budget.clone();
+        let waits = tokio::spawn(async move { other.room(50).await });
+        tokio::task::yield_now().await;
+        queued.resize(120);
+        assert_eq!(budget.held(), 120);
+        drop(queued);
+        waits.await.unwrap();
+        assert_eq!((budget.held(), budget.handed_over.load(Relaxed)), (0, 0));
     }
 }

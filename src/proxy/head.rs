@@ -220,11 +220,24 @@ impl Head {
         !kept.iter().any(|n| n.eq_ignore_ascii_case(name)) && self.has_token("connection", name)
     }
 
-    /// Names and values, for the record.
+    /// Names and values, for the record. The values share one copy of the head: slices of `raw`
+    /// would keep the whole buffer alive that the socket was read into.
     pub fn pairs(&self) -> Vec<(String, Bytes)> {
+        let copy = Bytes::copy_from_slice(&self.raw);
+        let start = self.raw.as_ptr().addr();
         self.fields
             .iter()
-            .map(|l| (l.name.clone(), l.value.clone()))
+            .map(|l| {
+                // An empty value has no place in the head.
+                let at = l
+                    .value
+                    .as_ptr()
+                    .addr()
+                    .saturating_sub(start)
+                    .min(copy.len());
+                let end = (at + l.value.len()).min(copy.len());
+                (l.name.clone(), copy.slice(at..end))
+            })
             .collect()
     }
 }
@@ -250,6 +263,11 @@ mod tests {
             "POST /a?b=c HTTP/1.1\r\nHoSt: x\r\nX-A:  1 \r\nx-a: 2\r\n\r\n"
         );
         assert!(head.keeps_alive());
+        let pairs = head.pairs();
+        let (names, values): (Vec<_>, Vec<_>) =
+            pairs.iter().map(|(n, v)| (n.as_str(), &v[..])).unzip();
+        assert_eq!(names, ["HoSt", "X-A", "Connection", "x-a", "X-Hop"]);
+        assert_eq!(values, [&b"x"[..], b"1", b"keep-alive, X-Hop", b"2", b"y"]);
     }
 
     #[test]

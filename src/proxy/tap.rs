@@ -55,9 +55,10 @@ impl Ticket {
         let head: usize = heads
             .into_iter()
             .flatten()
-            .map(|(n, v)| n.len() + v.len() + 64)
+            .map(|(n, v)| n.len() + v.len() + 128)
             .sum();
         if permit.grow((head + raw.path.len() + 1024) as u64) {
+            permit.hand_over();
             self.tap.take(Taken { raw, permit });
         } else {
             self.tap.give_up("memory_budget");

@@ -73,6 +73,15 @@ impl Tee {
         &mut self.buffer
     }
 
+    /// Under `--on-pressure block`: waits for memory for the next `bytes`.
+    pub async fn wait_for_room(&self, bytes: u64) {
+        let free = self.buffer.capacity() - self.buffer.len();
+        if let (Some(permit), true) = (&self.permit, self.copies() && (free as u64) < bytes) {
+            let wanted = bytes.min(BELIEVED as u64).max(self.buffer.len() as u64);
+            permit.budget().room(wanted).await;
+        }
+    }
+
     fn grow(&mut self, bytes: usize) {
         let Some(permit) = &mut self.permit else {
             return;

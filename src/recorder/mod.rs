@@ -2,6 +2,8 @@
 //!
 //! Nothing here can delay, change or fail an exchange: the proxy hands copies over and goes on.
 
+mod metadata;
+mod state;
 mod thread;
 
 use std::path::Path;
@@ -15,14 +17,27 @@ use inferdiff_schemas::capture::{
 };
 use inferdiff_schemas::storage::Storage;
 use inferdiff_schemas::wire::Keep;
+use serde_json::Value;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use ulid::Ulid;
 
 use crate::proxy::{Budget, Taken, Tap};
 
+pub use metadata::{Wanted, inquire};
+pub use state::{Books, State};
+
 enum Message {
     Taken(Box<Taken>),
     GivenUp(&'static str),
+    Learned(Box<Learned>),
     Stop,
+}
+
+/// What the upstream said of itself.
+struct Learned {
+    route: String,
+    of: Option<Wanted>,
+    answer: Value,
 }
 
 /// The proxy's end of the recorder.
@@ -31,12 +46,14 @@ pub struct Recorder {
     /// Also the number of accepted exchanges.
     next: Arc<AtomicU64>,
     budget: Arc<Budget>,
+    state: Arc<State>,
 }
 
 /// The recorder's thread.
 pub struct RecorderThread {
     handle: JoinHandle<Ledger>,
     sender: Sender<Message>,
+    wanted: Option<UnboundedReceiver<Wanted>>,
 }
 
 /// What to record where.
@@ -55,6 +72,8 @@ pub struct RecorderOptions<'a> {
     pub keep: Keep,
     /// Bytes captured and not yet on disk.
     pub memory_budget: u64,
+    /// Over the budget, wait instead of giving copies up.
+    pub block: bool,
 }
 
 /// Opens the capture (recovering what a crash left) and starts the recorder's thread.
@@ -75,22 +94,57 @@ pub fn start(
     )?;
     let (sender, receiver): (Sender<Message>, Receiver<Message>) = channel();
     let next = Arc::new(AtomicU64::new(0));
-    let budget = Budget::new(options.memory_budget);
+    let budget = Budget::new(options.memory_budget, options.block);
+    let state = Arc::new(State::default());
+    let (want, wanted) = unbounded_channel();
     let recorder = Recorder {
         sender: sender.clone(),
         next: next.clone(),
         budget,
+        state: state.clone(),
     };
-    let run = thread::Thread::new(writer, receiver, next, id, options.keep);
+    let run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);
     let handle = std::thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || run.run())
         .map_err(CaptureError::io("start the recorder of", options.capture))?;
     Ok((
         Arc::new(recorder),
-        RecorderThread { handle, sender },
+        RecorderThread {
+            handle,
+            sender,
+            wanted: Some(wanted),
+        },
         recovered,
     ))
+}
+
+impl Recorder {
+    /// Exchanges accepted.
+    pub fn accepted(&self) -> u64 {
+        self.next.load(Relaxed)
+    }
+
+    /// Bytes captured and not yet on disk.
+    pub fn held(&self) -> u64 {
+        self.budget.held()
+    }
+
+    /// The budget for them.
+    pub fn limit(&self) -> u64 {
+        self.budget.limit()
+    }
+
+    /// What the recorder says of itself.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    fn learn(&self, route: String, of: Option<Wanted>, answer: Value) {
+        let _ = self
+            .sender
+            .send(Message::Learned(Box::new(Learned { route, of, answer })));
+    }
 }
 
 impl Tap for Recorder {
@@ -113,6 +167,11 @@ impl Tap for Recorder {
 }
 
 impl RecorderThread {
+    /// The models whose metadata the recorder would like to know; for [`inquire`]. Once only.
+    pub fn take_wanted(&mut self) -> Option<UnboundedReceiver<Wanted>> {
+        self.wanted.take()
+    }
+
     /// Writes what is left, seals, and returns the final books.
     ///
     /// Call it when the proxy has ended: what is taken later is lost.

@@ -6,11 +6,15 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use inferdiff_schemas::capture::{CaptureWriter, Ledger};
+use inferdiff_schemas::capture::{CaptureWriter, Ledger, weight};
 use inferdiff_schemas::wire::{Keep, decode};
+use inferdiff_schemas::{Exchange, Outcome};
+use tokio::sync::mpsc::UnboundedSender;
 use ulid::Ulid;
 
-use super::Message;
+use super::metadata::Wanted;
+use super::state::State;
+use super::{Learned, Message};
 use crate::proxy::{Permit, Taken};
 
 /// While traffic runs the queue is emptied this often instead of once per exchange: a receiver that
@@ -18,6 +22,9 @@ use crate::proxy::{Permit, Taken};
 const BATCH: Duration = Duration::from_millis(5);
 /// An idle recorder waits for its next message at most this long before it looks at the clock.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// Models of which metadata is asked, at most.
+const MAX_MODELS: usize = 256;
 
 pub(super) struct Thread {
     writer: CaptureWriter,
@@ -30,6 +37,12 @@ pub(super) struct Thread {
     held: Vec<Permit>,
     /// The problem that was logged last: one line a problem, not one a checkpoint.
     logged: Option<String>,
+    state: Arc<State>,
+    want: UnboundedSender<Wanted>,
+    /// Models that were asked about, by protocol.
+    known: Vec<(String, String, Option<String>)>,
+    /// Exchanges since the last publication: a handful of kinds, so a list is faster than a map.
+    counts: Vec<(String, Outcome, u64)>,
 }
 
 impl Thread {
@@ -39,6 +52,8 @@ impl Thread {
         accepted: Arc<AtomicU64>,
         recorder: Ulid,
         keep: Keep,
+        state: Arc<State>,
+        want: UnboundedSender<Wanted>,
     ) -> Self {
         Self {
             writer,
@@ -49,6 +64,10 @@ impl Thread {
             ledger: Ledger::default(),
             held: Vec::new(),
             logged: None,
+            state,
+            want,
+            known: Vec::new(),
+            counts: Vec::new(),
         }
     }
 
@@ -61,6 +80,7 @@ impl Thread {
                     if self.drain() {
                         break;
                     }
+                    self.publish();
                     std::thread::sleep(BATCH);
                 }
                 None => {}
@@ -109,21 +129,98 @@ impl Thread {
         match message {
             Message::Taken(taken) => self.append(*taken),
             Message::GivenUp(reason) => self.ledger.drop(reason, 1),
+            Message::Learned(learned) => self.learn(*learned),
             Message::Stop => {}
         }
     }
 
     fn append(&mut self, taken: Taken) {
-        let Taken { raw, permit } = taken;
+        let Taken { raw, mut permit } = taken;
         let (recorder, keep) = (self.recorder, &self.keep);
+        for why in [raw.request_body.gave_up, raw.response_body.gave_up]
+            .into_iter()
+            .flatten()
+        {
+            *self
+                .ledger
+                .bodies_given_up
+                .entry(why.to_owned())
+                .or_default() += 1;
+        }
         // A decoder that panics is our bug, but the recorder must outlive it.
         match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep))) {
             Ok(exchange) => {
+                self.count(&exchange);
+                // What is held now is the decoded exchange, not the bytes that it came from.
+                permit.resize(weight(&exchange));
                 self.writer.append(exchange);
                 self.held.push(permit);
             }
             Err(_) => self.ledger.drop("decode_panic", 1),
         }
+    }
+
+    fn count(&mut self, exchange: &Exchange) {
+        let known = self.counts.iter_mut().find(|(protocol, outcome, _)| {
+            *outcome == exchange.outcome && *protocol == exchange.protocol
+        });
+        match known {
+            Some((.., n)) => *n += 1,
+            None => self
+                .counts
+                .push((exchange.protocol.clone(), exchange.outcome, 1)),
+        }
+        let Some(model) = &exchange.model else {
+            return;
+        };
+        let protocol = &exchange.protocol;
+        // The answer names a version too; what is asked about is what the request named.
+        let version = &exchange
+            .model_version
+            .clone()
+            .filter(|_| exchange.path.contains("/versions/"));
+        let asked = self
+            .known
+            .iter()
+            .any(|(p, m, v)| p == protocol && m == model && v == version);
+        // A client that makes names up must not make us ask without end.
+        if !asked && self.known.len() < MAX_MODELS {
+            self.known
+                .push((protocol.clone(), model.clone(), version.clone()));
+            if let Some(wanted) = Wanted::of(protocol, model, version.as_deref()) {
+                // Nobody asks where the upstream must not be asked.
+                let _ = self.want.send(wanted);
+            }
+        }
+    }
+
+    fn learn(&mut self, learned: Learned) {
+        let Learned {
+            route,
+            of: _,
+            answer,
+        } = learned;
+        if let Err(e) = self.writer.learn_upstream(&route, answer) {
+            tracing::warn!("the upstream's {route} could not be kept: {e}");
+        }
+    }
+
+    /// Lets whoever watches see what happened since the last time.
+    fn publish(&mut self) {
+        let (ledger, counts, waiting) =
+            (&self.ledger, &mut self.counts, self.writer.buffered() > 0);
+        self.state.update(|books| {
+            for (protocol, outcome, n) in counts.drain(..) {
+                *books
+                    .exchanges
+                    .entry((protocol, outcome.name()))
+                    .or_default() += n;
+            }
+            books.recorded = ledger.recorded;
+            books.dropped.clone_from(&ledger.dropped);
+            books.bodies_given_up.clone_from(&ledger.bodies_given_up);
+            books.oldest = waiting.then(|| books.oldest.unwrap_or_else(Instant::now));
+        });
     }
 
     /// accepted = recorded + Σ dropped + in_flight: what is neither of the two is in flight.
@@ -139,11 +236,13 @@ impl Thread {
         self.balance();
         match self.writer.checkpoint(&mut self.ledger) {
             Ok(()) => {
+                self.state.checkpointed(true);
                 if self.logged.take().is_some() {
                     tracing::warn!("recording resumed");
                 }
             }
             Err(e) => {
+                self.state.checkpointed(false);
                 let problem = e.to_string();
                 let known = match &e {
                     inferdiff_schemas::capture::CaptureError::Io { action, source, .. } => {
@@ -158,5 +257,7 @@ impl Thread {
             }
         }
         self.held.clear();
+        self.state.update(|books| books.oldest = None);
+        self.publish();
     }
 }

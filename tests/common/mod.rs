@@ -78,7 +78,7 @@ pub struct Keeping {
 impl Keeping {
     pub fn new(bytes: u64) -> Arc<Self> {
         Arc::new(Self {
-            budget: Budget::new(bytes),
+            budget: Budget::new(bytes, false),
             next: AtomicUsize::new(0),
             taken: Mutex::default(),
             given_up: Mutex::default(),

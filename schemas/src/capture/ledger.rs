@@ -17,6 +17,10 @@ pub struct Ledger {
     pub dropped: BTreeMap<String, u64>,
     /// Exchanges that neither ended nor reached a checkpoint yet.
     pub in_flight: u64,
+    /// Bodies of recorded exchanges of which the copy was given up, by reason (`memory_budget`,
+    /// `over_limit`): their rows are there, their tensors are not.
+    #[serde(default)]
+    pub bodies_given_up: BTreeMap<String, u64>,
     /// Exchanges whose rows left later (`retention`, `deleted`).
     #[serde(default)]
     pub removed: BTreeMap<String, u64>,

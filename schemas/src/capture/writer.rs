@@ -117,6 +117,24 @@ impl CaptureWriter {
         Ok((writer, recovered))
     }
 
+    /// Keeps what the upstream's metadata `route` answered in `_capture.json`.
+    ///
+    /// # Errors
+    /// The file cannot be read or replaced.
+    pub fn learn_upstream(
+        &self,
+        route: &str,
+        answer: serde_json::Value,
+    ) -> Result<(), CaptureError> {
+        let storage = self.storage.as_ref();
+        let mut meta = super::reader::read_meta(storage, &self.layout)?;
+        if meta.upstream_metadata.get(route) == Some(&answer) {
+            return Ok(());
+        }
+        meta.upstream_metadata.insert(route.to_owned(), answer);
+        write_json(storage, &self.layout.meta(), &meta)
+    }
+
     /// Buffers an exchange until the next checkpoint.
     pub fn append(&mut self, exchange: Exchange) {
         self.oldest.get_or_insert_with(Instant::now);
@@ -231,12 +249,38 @@ impl CaptureWriter {
     }
 }
 
-/// Bytes that an exchange holds: payloads, and a flat share for everything else.
+/// Bytes that an exchange holds in memory: payloads, and what its structs, names and their
+/// allocations take.
 pub fn weight(exchange: &Exchange) -> u64 {
-    const REST: u64 = 1024;
-    let tensors = [&exchange.inputs, &exchange.outputs];
-    REST + payload(exchange)
-        + 128 * tensors.into_iter().flatten().map(Vec::len).sum::<usize>() as u64
+    // Each of the many short strings costs an allocation of its own.
+    const STRINGS: usize = 512;
+    const FIELD: usize = 128;
+    let tensors = [&exchange.inputs, &exchange.outputs]
+        .into_iter()
+        .flatten()
+        .flatten();
+    let described: usize = tensors
+        .map(|t| {
+            let parameters = t.parameters.as_ref().map_or(0, String::len);
+            size_of::<crate::Tensor>() + t.name.len() + parameters + 8 * t.shape.len() + 64
+        })
+        .sum();
+    let fields = exchange.request_headers.len() + exchange.response_headers.len();
+    let messages = [&exchange.request_messages, &exchange.response_messages];
+    let messages = messages.into_iter().flatten().map(Vec::len).sum::<usize>();
+    let texts = [
+        &exchange.parameters,
+        &exchange.decode_error,
+        &exchange.error,
+    ];
+    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
+    let rest = size_of::<Exchange>()
+        + STRINGS
+        + FIELD * fields
+        + size_of::<crate::exchange::Message>() * messages
+        + texts
+        + described;
+    payload(exchange) + rest as u64
 }
 
 /// Bytes of tensors and bodies.

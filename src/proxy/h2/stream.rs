@@ -322,6 +322,7 @@ async fn pump(
         let Some(piece) = piece else { break };
         let mut piece = piece.map_err(Side::From)?;
         let length = piece.len();
+        tee.wait_for_room(length as u64).await;
         tee.copy(&piece);
         let last = from.is_end_stream();
         while !piece.is_empty() {

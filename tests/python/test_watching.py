@@ -1,0 +1,80 @@
+"""The admin address, the upstream's metadata, memory with the sink stopped."""
+
+import http.client
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from conftest import FIXTURE, ROOT, binary
+
+BODY = json.dumps(
+    {"inputs": [{"name": "image", "shape": [1, 1, 8, 8], "datatype": "FP32", "data": [0.5] * 64}]}
+)
+
+
+def get(address: str, path: str) -> tuple[int, str]:
+    """Status and body."""
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request("GET", path)
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def admin_of(log: Path) -> str:
+    """host:port of the admin address."""
+    return re.search(r"admin on http://(\S+)", log.read_text())[1]
+
+
+def test_metrics_tell_what_crossed_and_metadata_is_asked(programs, tmp_path) -> None:
+    """Counters after twenty inferences; readiness follows the upstream; `_capture.json` knows it."""
+    served, upstream = programs.start(
+        "serve", "--model", str(FIXTURE / "digits.fp32.onnx"), "--listen", "127.0.0.1:0"
+    )
+    name = re.search(r"serving (\S+) on", (tmp_path / "serve-0.log").read_text())[1]
+    capture = tmp_path / "capture"
+    recorder, address = programs.start(
+        "record", "--listen", "127.0.0.1:0", "--upstream", f"http://{upstream}",
+        "--capture", str(capture), "--flush-age", "50",
+    )
+    admin = admin_of(tmp_path / "record-1.log")
+    assert get(admin, "/healthz") == (200, "ok\n")
+    assert get(admin, "/readyz") == (200, "ready\n")
+    connection = http.client.HTTPConnection(address, timeout=10)
+    for _ in range(20):
+        connection.request("POST", f"/v2/models/{name}/infer", BODY)
+        answer = connection.getresponse()
+        assert (answer.status, bool(answer.read())) == (200, True)
+    deadline = time.monotonic() + 10
+    wanted = 'inferdiff_exchanges_total{protocol="oip-rest",outcome="complete"} 20'
+    while time.monotonic() < deadline:
+        metrics = get(admin, "/metrics")[1]
+        asked = json.loads((capture / "_capture.json").read_text())["upstream_metadata"]
+        if wanted in metrics and "inferdiff_recorded_total 20" in metrics and len(asked) == 2:
+            break
+        time.sleep(0.05)
+    assert wanted in metrics, metrics
+    assert "inferdiff_recorded_total 20" in metrics, metrics
+    assert "inferdiff_accepted_total 20" in metrics, metrics
+    assert f'inferdiff_body_bytes_total{{direction="up"}} {20 * len(BODY)}' in metrics, metrics
+    assert "inferdiff_added_latency_seconds_count 20" in metrics, metrics
+    assert "inferdiff_queue_bytes 0" in metrics and "inferdiff_storage_failing 0" in metrics
+    assert metrics.endswith("# EOF\n")
+    inputs = asked[f"/v2/models/{name}"]["answer"]["inputs"]
+    assert (inputs[0]["name"], inputs[0]["datatype"]) == ("image", "FP32"), asked
+    assert asked["/v2"]["status"] == 200 and asked["/v2"]["answer"]["name"]
+    programs.stop(served)
+    status, why = get(admin, "/readyz")
+    assert status == 503 and "cannot be reached" in why
+    programs.stop(recorder)
+
+
+def test_memory_stays_within_the_budget_while_the_sink_is_stopped() -> None:
+    """The short campaign; the long one is `scripts/campaign memory`."""
+    upstream = str(Path(binary()).parent / "examples/bench_upstream")
+    command = [sys.executable, str(ROOT / "scripts/campaign_memory.py"), binary(), upstream, "--short"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    print(out.stdout)
+    assert out.returncode == 0, out.stdout + out.stderr
