@@ -34,17 +34,19 @@ pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
     };
     let mut rest = BytesMut::new();
     if chose_http2(&client) {
-        return h2::serve(context, client, rest.freeze()).await;
+        return Box::pin(h2::serve(context, client, rest.freeze())).await;
     }
     let mut first = true;
     loop {
         match next(context, &mut client, &mut rest, first).await {
             Next::Request(head, arrival) => {
-                if run(context, &mut client, &mut rest, *head, arrival).await == After::Close {
+                // Boxed, so that an idle connection does not carry an exchange's state.
+                let exchange = Box::pin(run(context, &mut client, &mut rest, *head, arrival));
+                if exchange.await == After::Close {
                     break;
                 }
             }
-            Next::Http2 => return h2::serve(context, client, rest.freeze()).await,
+            Next::Http2 => return Box::pin(h2::serve(context, client, rest.freeze())).await,
             Next::End => break,
         }
         first = false;
@@ -93,9 +95,17 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
             None => context.options.idle_timeout,
             Some(a) => context.options.head_timeout.saturating_sub(a.at.elapsed()),
         };
-        rest.reserve(HEAD_ROOM);
+        // An idle connection holds no buffer: it is taken when there is something to read.
+        if rest.is_empty() {
+            *rest = BytesMut::new();
+        }
+        let read = async {
+            client.readable().await?;
+            rest.reserve(HEAD_ROOM);
+            client.read_buf(rest).await
+        };
         tokio::select! {
-            read = tokio::time::timeout(wait, client.read_buf(rest)) => match read {
+            read = tokio::time::timeout(wait, read) => match read {
                 Ok(Ok(n)) if n > 0 => { arrival.get_or_insert_with(Arrival::now); }
                 // Closed, reset, or idle for too long: there is no exchange to speak of.
                 Ok(_) => return Next::End,
@@ -112,7 +122,7 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
     }
 }
 
-/// What the first read of a head may bring. An idle connection holds this much.
+/// What the first read of a head may bring.
 const HEAD_ROOM: usize = 8192;
 
 /// Closing a socket that still has unread bytes resets it, and the client may lose the answer it

@@ -65,6 +65,18 @@ impl Stream {
         }
     }
 
+    /// Waits until something may be read. Under TLS at once: what was decrypted already would not
+    /// be waited for.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(s) => s.readable().await,
+            Self::Tls(_) => Ok(()),
+        }
+    }
+
     /// The protocol that ALPN agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {

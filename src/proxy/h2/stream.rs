@@ -307,12 +307,16 @@ enum Next {
     Final(Result<Response<RecvStream>, h2::Error>),
 }
 
+/// The first piece of a body is handed over without asking for window first, up to this size.
+const UNASKED: usize = 64 * 1024;
+
 /// Moves a body and its trailers, as fast as `to` takes them. Ends as soon as `to` is reset.
 async fn pump(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
     tee: &mut Tee,
 ) -> Result<(), Side> {
+    let mut first = true;
     loop {
         let piece = tokio::select! {
             biased;
@@ -325,6 +329,12 @@ async fn pump(
         tee.wait_for_room(length as u64).await;
         tee.copy(&piece);
         let last = from.is_end_stream();
+        if std::mem::take(&mut first) && length <= UNASKED {
+            // A stream that was only just opened gets its window later, in the connection's task.
+            // Not waiting for it puts head and data into one write.
+            to.send_data(piece.split_to(length), last)
+                .map_err(Side::To)?;
+        }
         while !piece.is_empty() {
             to.reserve_capacity(piece.len());
             let granted = match poll_fn(|cx| to.poll_capacity(cx)).await {
