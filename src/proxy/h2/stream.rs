@@ -329,7 +329,7 @@ async fn pump(
         tee.wait_for_room(length as u64).await;
         tee.copy(&piece);
         let last = from.is_end_stream();
-        if std::mem::take(&mut first) && length <= UNASKED {
+        if std::mem::take(&mut first) && (1..=UNASKED).contains(&length) {
             // A stream that was only just opened gets its window later, in the connection's task.
             // Not waiting for it puts head and data into one write.
             to.send_data(piece.split_to(length), last)
