@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use inferdiff_schemas::capture::{CaptureWriter, Ledger};
-use inferdiff_schemas::wire::{Keep, decode};
+use inferdiff_schemas::wire::{Keep, Models, decode};
 use ulid::Ulid;
 
 use super::Message;
@@ -25,6 +25,8 @@ pub(super) struct Thread {
     accepted: Arc<AtomicU64>,
     recorder: Ulid,
     keep: Keep,
+    /// What is known of the models behind the proxy.
+    models: Models,
     ledger: Ledger,
     /// Memory of exchanges that are buffered and not yet on disk.
     held: Vec<Permit>,
@@ -46,6 +48,7 @@ impl Thread {
             accepted,
             recorder,
             keep,
+            models: Models::default(),
             ledger: Ledger::default(),
             held: Vec::new(),
             logged: None,
@@ -115,9 +118,9 @@ impl Thread {
 
     fn append(&mut self, taken: Taken) {
         let Taken { raw, permit } = taken;
-        let (recorder, keep) = (self.recorder, &self.keep);
+        let (recorder, keep, models) = (self.recorder, &self.keep, &self.models);
         // A decoder that panics is our bug, but the recorder must outlive it.
-        match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep))) {
+        match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep, models))) {
             Ok(exchange) => {
                 self.writer.append(exchange);
                 self.held.push(permit);

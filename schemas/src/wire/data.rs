@@ -1,9 +1,10 @@
 //! The `data` arrays of REST JSON, streamed straight into little-endian bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use half::{bf16, f16};
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::WireError;
@@ -17,26 +18,53 @@ pub(super) fn decode(
     raw: &RawValue,
     datatype: Datatype,
     shape: &[i64],
+    style: Style,
+) -> Result<Vec<u8>, WireError> {
+    decode_at(std::slice::from_ref(&raw), 0, datatype, shape, style)
+}
+
+/// As [`decode`], for values that stand side by side at `depth` of the tensor: 0 = one value that
+/// is the tensor, 1 = its elements along axis 0.
+pub(super) fn decode_at(
+    items: &[&RawValue],
+    depth: usize,
+    datatype: Datatype,
+    shape: &[i64],
+    style: Style,
 ) -> Result<Vec<u8>, WireError> {
     let mut sink = Sink {
         datatype,
         shape,
+        style,
         out: Vec::new(),
         leaf: None,
     };
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    Level {
-        sink: &mut sink,
-        depth: 0,
+    for item in items {
+        let mut json = serde_json::Deserializer::from_str(item.get());
+        let level = Level {
+            sink: &mut sink,
+            depth,
+        };
+        level.deserialize(&mut json).map_err(WireError::new)?;
     }
-    .deserialize(&mut json)
-    .map_err(WireError::new)?;
     Ok(sink.out)
+}
+
+/// What a protocol writes beside plain JSON scalars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Nothing.
+    Plain,
+    /// `{"b64":"…"}` for bytes, and `text::Bare::Marked` numbers.
+    Objects,
+    /// Numbers as strings, as the protobuf JSON mapping writes 64-bit integers.
+    QuotedNumbers,
 }
 
 struct Sink<'a> {
     datatype: Datatype,
     shape: &'a [i64],
+    style: Style,
     out: Vec<u8>,
     /// Depth at which scalars stand: 1 in flat data, the rank in nested data.
     leaf: Option<usize>,
@@ -129,19 +157,57 @@ impl Sink<'_> {
 
     fn text<E: Error>(&mut self, v: &str) -> Result<(), E> {
         match (self.datatype, v) {
-            (Datatype::Bytes, _) => {
-                let length = u32::try_from(v.len()).map_err(E::custom)?;
-                self.out.extend_from_slice(&length.to_le_bytes());
-                self.out.extend_from_slice(v.as_bytes());
-                Ok(())
-            }
+            (Datatype::Bytes, _) => self.bytes(v.as_bytes()),
             // What `json::quote_bare_numbers` made of Python's bare NaN and Infinity.
             (d, "NaN") if d.is_float() => self.float(f64::NAN),
             (d, "Infinity") if d.is_float() => self.float(f64::INFINITY),
             (d, "-Infinity") if d.is_float() => self.float(f64::NEG_INFINITY),
+            (d, _) if self.style == Style::QuotedNumbers && d != Datatype::Bool => {
+                if let Ok(v) = v.parse::<i128>() {
+                    self.integer(v)
+                } else if let Ok(v) = v.parse::<f64>() {
+                    self.float(v)
+                } else {
+                    Err(E::custom(format!("the string `{v:.32}` is no {d}")))
+                }
+            }
             (other, _) => Err(E::custom(format!("a string is no {other}"))),
         }
     }
+
+    fn bytes<E: Error>(&mut self, v: &[u8]) -> Result<(), E> {
+        let length = u32::try_from(v.len()).map_err(E::custom)?;
+        self.out.extend_from_slice(&length.to_le_bytes());
+        self.out.extend_from_slice(v);
+        Ok(())
+    }
+
+    fn object<E: Error>(&mut self, key: &str, value: &str) -> Result<(), E> {
+        match (key, value) {
+            ("b64", _) if self.datatype == Datatype::Bytes => {
+                let bytes = base64(value).map_err(E::custom)?;
+                self.bytes(&bytes)
+            }
+            ("b64", _) => Err(E::custom(format!("base64 bytes are no {}", self.datatype))),
+            ("~", "NaN") => self.float(f64::NAN),
+            ("~", "Infinity") => self.float(f64::INFINITY),
+            ("~", "-Infinity") => self.float(f64::NEG_INFINITY),
+            _ => Err(E::custom("an object is no value of a tensor")),
+        }
+    }
+}
+
+/// Standard base64, padded or not.
+pub(super) fn base64(text: &str) -> Result<Vec<u8>, WireError> {
+    use base64::Engine;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    LENIENT
+        .decode(text)
+        .map_err(|e| WireError(format!("base64: {e}")))
 }
 
 struct Level<'s, 'a> {
@@ -190,6 +256,22 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
     fn visit_str<E: Error>(self, v: &str) -> Result<(), E> {
         self.sink.scalar(self.depth)?;
         self.sink.text(v)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let entry = (self.sink.style == Style::Objects)
+            .then(|| map.next_entry::<Cow<'de, str>, Cow<'de, str>>())
+            .transpose()?
+            .flatten();
+        let Some((key, value)) = entry else {
+            return Err(A::Error::custom("an object is no value of a tensor"));
+        };
+        self.sink.scalar(self.depth)?;
+        self.sink.object(&key, &value)?;
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(A::Error::custom("an object is no value of a tensor")),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
