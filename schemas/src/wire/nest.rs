@@ -50,6 +50,7 @@ fn build(
             .map_err(|e| fail(e.to_string()))?;
     }
     if depth == 1 {
+        scan.dims.resize(scan.dims.len().max(1), None);
         scan.dims[0] = Some(items.len());
     }
     let datatype = match datatype {
