@@ -16,7 +16,7 @@ const SLACK: u64 = 1 << 20;
 const MAX_CODINGS: usize = 4;
 
 /// The most bytes that a body of `coded` bytes may decode to.
-fn limit(coded: usize) -> u64 {
+pub(super) fn limit(coded: usize) -> u64 {
     (coded as u64)
         .saturating_mul(RATIO)
         .saturating_add(SLACK)
@@ -29,7 +29,14 @@ fn limit(coded: usize) -> u64 {
 /// # Errors
 /// An unknown coding, a damaged body, a body that decodes to more than min(1 GiB, 100× + 1 MiB).
 pub(super) fn decoded(data: &Bytes, coding: Option<&str>) -> Result<Bytes, WireError> {
-    let limit = limit(data.len());
+    within(data, coding, limit(data.len()))
+}
+
+/// As [`decoded`], with another limit.
+///
+/// # Errors
+/// As [`decoded`].
+pub(super) fn within(data: &Bytes, coding: Option<&str>, limit: u64) -> Result<Bytes, WireError> {
     let mut out = data.clone();
     let codings = coding.unwrap_or("").split(',').map(str::trim_ascii);
     for (n, coding) in codings.rev().enumerate() {

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::row::Side;
-use super::{WireError, coding};
+use super::{MAX_MESSAGES, WireError, coding};
 use crate::exchange::{Exchange, Message};
 use crate::raw::RawExchange;
 
@@ -27,8 +27,12 @@ pub(super) fn messages(side: Side<'_>) -> Result<(Vec<Framed>, Option<WireError>
     let body = &side.wire.data;
     let coding = side.header("grpc-encoding");
     let mut out: Vec<Framed> = Vec::new();
+    // One budget for the whole body: a stream of small bombs is a bomb.
+    let mut budget = coding::limit(body.len());
     let mut at = 0;
-    while let Some(prefix) = body.get(at..).and_then(|b| b.first_chunk::<PREFIX>()) {
+    while out.len() < MAX_MESSAGES
+        && let Some(prefix) = body.get(at..).and_then(|b| b.first_chunk::<PREFIX>())
+    {
         let [flag, length @ ..] = *prefix;
         let start = at + PREFIX;
         let length = u32::from_be_bytes(length) as usize;
@@ -38,8 +42,12 @@ pub(super) fn messages(side: Side<'_>) -> Result<(Vec<Framed>, Option<WireError>
         let data = body.slice(start..end);
         let data = match flag {
             0 => data,
-            1 => coding::decoded(&data, coding)
-                .map_err(|e| WireError(format!("message {}: {e}", out.len())))?,
+            1 => {
+                let data = coding::within(&data, coding, budget)
+                    .map_err(|e| WireError(format!("message {}: {e}", out.len())))?;
+                budget = budget.saturating_sub(data.len() as u64);
+                data
+            }
             other => {
                 return Err(WireError(format!(
                     "message {}: the compression flag is {other}",
@@ -61,7 +69,7 @@ pub(super) fn messages(side: Side<'_>) -> Result<(Vec<Framed>, Option<WireError>
     }
     let left = (at < body.len() || !side.wire.is_whole()).then(|| {
         WireError(format!(
-            "{} bytes of an unfinished message follow message {}; {} of {} bytes were copied",
+            "{} bytes are not read past message {}; {} of {} bytes were copied",
             body.len() - at,
             out.len(),
             body.len(),

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::text::{Bare, readable};
-use super::{BinaryHeader, WireError, capped, data};
+use super::{BinaryHeader, MAX_TENSORS, WireError, capped, data};
 use crate::tensor::{Datatype, Payload, Tensor};
 
 /// An output that a request names.
@@ -178,6 +178,9 @@ fn split(body: &Bytes, header: BinaryHeader) -> Result<(Bytes, Bytes), WireError
 
 fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireError> {
     let mut at = 0usize;
+    if wire.len() > MAX_TENSORS {
+        return Err(WireError(format!("more than {MAX_TENSORS} tensors")));
+    }
     let mut out = Vec::with_capacity(wire.len());
     for w in wire {
         let meaning = Meaning::of(w.parameters)?;

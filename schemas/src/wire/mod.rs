@@ -69,3 +69,10 @@ fn capped(mut tensor: Tensor) -> Tensor {
     }
     tensor
 }
+
+/// The most tensors of one message: an empty one costs a few bytes on the wire and hundreds in
+/// memory, and no model has so many.
+const MAX_TENSORS: usize = 1 << 14;
+
+/// The most messages of one stream that are told apart, for the same reason.
+const MAX_MESSAGES: usize = 1 << 17;

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::WireError;
+use super::{MAX_TENSORS, WireError};
 
 /// JSON values by tensor, in the order in which names first came.
 pub(super) enum Columns<'a> {
@@ -116,6 +116,9 @@ impl<'de> Visitor<'de> for Row<'_, 'de> {
                         "row {} has `{name}`, the rows before it have not",
                         table.rows
                     )));
+                }
+                None if table.columns.len() == MAX_TENSORS => {
+                    return Err(A::Error::custom(format!("more than {MAX_TENSORS} names")));
                 }
                 None => {
                     table

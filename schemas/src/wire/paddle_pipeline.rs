@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::little_endian::strings;
 use super::row::{Decoded, Side, put_inputs};
 use super::text::{Bare, readable};
-use super::{WireError, capped};
+use super::{MAX_TENSORS, WireError, capped};
 use crate::exchange::Exchange;
 use crate::tensor::{Datatype, Tensor};
 
@@ -64,6 +64,9 @@ impl<'a> Body<'a> {
                 self.key.len(),
                 self.value.len()
             )));
+        }
+        if self.key.len() > MAX_TENSORS {
+            return Err(WireError(format!("more than {MAX_TENSORS} keys")));
         }
         let one = |(key, value): (Cow<'_, str>, Cow<'_, str>)| {
             let data = strings(&[value.as_bytes()])?;

@@ -4,14 +4,10 @@ use bytes::{Buf, Bytes};
 use prost::Message;
 use prost::encoding::{DecodeContext, decode_key, skip_field};
 
-use super::WireError;
-
-/// The most repeated messages of one field: an empty one costs two bytes on the wire and hundreds
-/// in memory, and no model has so many tensors.
-const MAX_REPEATED: usize = 1 << 14;
+use super::{MAX_TENSORS, WireError};
 
 /// Decodes a message after counting what would cost memory: each top-level field of `repeated`
-/// may come at most 16384 times.
+/// may come at most [`MAX_TENSORS`] times.
 ///
 /// # Errors
 /// Malformed protobuf, or such a count.
@@ -28,9 +24,9 @@ fn count(data: &Bytes, repeated: &[u32]) -> Result<(), WireError> {
         let (tag, wire) = decode_key(&mut rest).map_err(malformed)?;
         if let Some(i) = repeated.iter().position(|&t| t == tag) {
             counts[i] += 1;
-            if counts[i] > MAX_REPEATED {
+            if counts[i] > MAX_TENSORS {
                 return Err(WireError(format!(
-                    "protobuf: field {tag} comes more than {MAX_REPEATED} times"
+                    "protobuf: field {tag} comes more than {MAX_TENSORS} times"
                 )));
             }
         }

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 
 use super::row::{Decoded, Side};
-use super::{WireError, coding};
+use super::{MAX_MESSAGES, WireError, coding};
 use crate::exchange::{Exchange, Message, Outcome};
 
 /// One event that has data.
@@ -43,7 +43,7 @@ pub(super) fn events(side: Side<'_>) -> Result<(Vec<Event>, Option<WireError>), 
         at = 3;
     }
     let mut start = at;
-    while at < body.len() {
+    while at < body.len() && events.len() < MAX_MESSAGES {
         let (line, next) = line(&body, at);
         let ended = next > at + line.len();
         if !ended && !side.wire.is_whole() {
@@ -71,7 +71,7 @@ pub(super) fn events(side: Side<'_>) -> Result<(Vec<Event>, Option<WireError>), 
     }
     let left = (unfinished || !side.wire.is_whole()).then(|| {
         WireError(format!(
-            "the stream of events is cut after event {} ({} of {} bytes were copied)",
+            "the stream of events is not read past event {} ({} of {} bytes were copied)",
             events.len(),
             side.wire.data.len(),
             side.wire.seen
