@@ -221,6 +221,12 @@ fn grpc_contents_that_contradict_themselves_are_refused() {
         b"",
     ));
     assert!(e.decode_error.unwrap().contains("has 2"));
+    let nested = frame(
+        0,
+        &[&[0x12, 0xc0, 0xb8, 0x02][..], &[0x2a, 0].repeat(20_000)].concat(),
+    );
+    let e = row(raw(STREAM, GRPC, b"", &nested));
+    assert!(e.decode_error.unwrap().contains("16384"));
     let e = row(raw(UNARY, GRPC, &frame(2, b""), b""));
     assert!(e.decode_error.unwrap().contains("flag is 2"));
 }

@@ -10,6 +10,7 @@ use super::oip_proto::{
     ParameterChoice,
 };
 use super::oip_tensors::tensors;
+use super::protobuf::Path;
 use super::row::{Decoded, Side, put_inputs};
 use super::{WireError, protobuf};
 use crate::exchange::{Exchange, Message, Outcome};
@@ -46,7 +47,7 @@ pub(super) fn response(side: Side<'_>, row: &mut Exchange) -> Result<Decoded, Wi
 /// `ModelStreamInfer`'s answers.
 pub(super) fn stream_response(side: Side<'_>, row: &mut Exchange) -> Result<Decoded, WireError> {
     let (outputs, messages, problem) = stream(side, |data, _| {
-        let answer: ModelStreamInferResponse = protobuf::decode(data, &[2])?;
+        let answer: ModelStreamInferResponse = protobuf::decode(data, &STREAM_RESPONSE)?;
         let error = Some(answer.error_message).filter(|e| !e.is_empty());
         let (id, outputs) = match answer.infer_response {
             Some(response) => one_response(response, row)?,
@@ -65,9 +66,10 @@ pub(super) fn stream_response(side: Side<'_>, row: &mut Exchange) -> Result<Deco
     problem.map_or(Ok(Decoded::Whole), Err)
 }
 
-/// Repeated messages at the top of a request and of a response.
-const REQUEST: [u32; 4] = [4, 5, 6, 7];
-const RESPONSE: [u32; 3] = [4, 5, 6];
+/// Repeated messages: parameters, tensors with theirs, outputs asked for, raw contents.
+const REQUEST: [Path<'_>; 6] = [&[4], &[5], &[5, 4], &[6], &[6, 2], &[7]];
+const RESPONSE: [Path<'_>; 4] = [&[4], &[5], &[5, 4], &[6]];
+const STREAM_RESPONSE: [Path<'_>; 4] = [&[2, 4], &[2, 5], &[2, 5, 4], &[2, 6]];
 
 type Part = (Option<String>, Option<String>, Vec<Tensor>);
 type Stream = (Vec<Tensor>, Vec<Message>, Option<WireError>);

@@ -46,7 +46,7 @@ pub(super) fn datatype(elem_type: i32) -> Result<Datatype, WireError> {
 pub(super) fn request(side: Side<'_>, row: &mut Exchange) -> Result<Decoded, WireError> {
     let body = side.body()?;
     let (inputs, fetch, profile, log_id) = if is_protobuf(side) {
-        let r: PaddleRequest = protobuf::decode(&body, &[1, 2])?;
+        let r: PaddleRequest = protobuf::decode(&body, &[&[1], &[2]])?;
         let inputs = r.tensor.into_iter().map(described).map(|t| build(t?, ""));
         let inputs = inputs.collect::<Result<Vec<_>, _>>()?;
         (
@@ -83,7 +83,7 @@ pub(super) fn response(side: Side<'_>, row: &mut Exchange) -> Result<Decoded, Wi
     let body = side.body()?;
     let mut outputs = Vec::new();
     let (number, message) = if is_protobuf(side) {
-        let r: PaddleResponse = protobuf::decode(&body, &[1])?;
+        let r: PaddleResponse = protobuf::decode(&body, &[&[1], &[1, 1]])?;
         for o in r.outputs {
             for t in o.tensor {
                 outputs.push(build(described(t)?, &o.engine_name)?);
