@@ -29,6 +29,7 @@ mod raw_input;
 mod respond;
 mod route;
 mod row;
+mod sink;
 mod sse;
 mod text;
 mod tfs;

@@ -6,8 +6,9 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::WireError;
-use super::data::{self, Style, base64};
+use super::data::{self, Style};
 use super::paddle::{self, Described};
+use super::text::base64;
 use crate::tensor::Datatype;
 
 #[derive(Deserialize)]

@@ -56,3 +56,16 @@ fn replaced(text: &str, bare: Bare) -> String {
     }
     out
 }
+
+/// Standard base64, padded or not.
+pub(super) fn base64(text: &str) -> Result<Vec<u8>, WireError> {
+    use base64::Engine;
+    use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+    const LENIENT: GeneralPurpose = GeneralPurpose::new(
+        &base64::alphabet::STANDARD,
+        GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+    );
+    LENIENT
+        .decode(text)
+        .map_err(|e| WireError(format!("base64: {e}")))
+}
