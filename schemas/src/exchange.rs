@@ -62,7 +62,7 @@ impl Outcome {
 pub struct Message {
     /// ns since the exchange's arrival.
     pub at_ns: u64,
-    /// Offset of its first byte in the body.
+    /// Offset of its first byte in the body; a gRPC message begins with its five-byte prefix.
     pub offset: u64,
     /// Bytes in the body.
     pub length: u64,
@@ -96,7 +96,9 @@ pub struct Exchange {
     pub first_byte_ns: Option<u64>,
     /// End of the exchange, ns since arrival.
     pub end_ns: u64,
-    /// Protocol by name: `oip-rest`, `oip-rest-binary`, `http`.
+    /// Protocol by name: `oip-rest`, `oip-rest-binary`, `oip-grpc`, `oip-grpc-stream`, `tfs-rest`,
+    /// `paddle-serving`, `paddle-pipeline`, `triton-generate`, `triton-generate-stream`, `sse`,
+    /// `grpc`, `http` (`docs/protocols.md`).
     pub protocol: String,
     /// Model named by the request.
     pub model: Option<String>,

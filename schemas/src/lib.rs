@@ -21,6 +21,7 @@
 pub mod capture;
 pub mod digest;
 pub mod exchange;
+pub mod fuzz;
 pub mod raw;
 pub mod run;
 pub mod storage;

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use inferdiff_schemas::raw::{RawBody, RawExchange};
 use inferdiff_schemas::wire::{
-    BinaryHeader, Keep, decode, decode_request, decode_response, encode_response,
+    BinaryHeader, Keep, Models, decode, decode_request, decode_response, encode_response,
 };
 use inferdiff_schemas::{Datatype, Exchange, Outcome, Tensor};
 use proptest::prelude::*;
@@ -47,6 +47,7 @@ fn row(request: &[u8], response: &[u8], header: Option<String>) -> Exchange {
         raw(request, response, header),
         Ulid::nil(),
         &Keep::default(),
+        &Models::default(),
     )
 }
 
@@ -99,7 +100,7 @@ fn one_side_that_cannot_be_decoded_leaves_the_other_alone() {
     assert!(e.decode_error.unwrap().starts_with("response: "));
     let mut failed = raw(GOOD.as_bytes(), b"{\"error\":\"busy\"}", None);
     failed.status = Some(503);
-    let e = decode(failed, Ulid::nil(), &Keep::default());
+    let e = decode(failed, Ulid::nil(), &Keep::default(), &Models::default());
     assert_eq!((e.decode_error, e.outputs), (None, None));
     assert_eq!(
         e.response_body.as_deref(),
@@ -116,7 +117,7 @@ fn a_copy_that_was_given_up_is_said_and_nothing_is_invented() {
         gave_up: Some("memory_budget"),
         ..RawBody::default()
     };
-    let e = decode(given_up, Ulid::nil(), &Keep::default());
+    let e = decode(given_up, Ulid::nil(), &Keep::default(), &Models::default());
     assert_eq!(e.inputs, None);
     let why = e.decode_error.unwrap();
     assert!(
@@ -129,8 +130,8 @@ fn a_copy_that_was_given_up_is_said_and_nothing_is_invented() {
 #[test]
 fn everything_else_is_kept_raw() {
     let mut other = raw(b"abc", b"def", None);
-    other.path = "/v1/models/m:predict".into();
-    let e = decode(other, Ulid::nil(), &Keep::default());
+    other.path = "/predictions/m".into();
+    let e = decode(other, Ulid::nil(), &Keep::default(), &Models::default());
     assert_eq!((e.protocol.as_str(), e.decode_error), ("http", None));
     assert_eq!(
         (e.request_body.as_deref(), e.response_body.as_deref()),

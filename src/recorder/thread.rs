@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
 use inferdiff_schemas::capture::{CaptureWriter, Ledger, weight};
-use inferdiff_schemas::wire::{Keep, decode};
+use inferdiff_schemas::wire::{Keep, Models, decode};
 use inferdiff_schemas::{Exchange, Outcome};
 use tokio::sync::mpsc::UnboundedSender;
 use ulid::Ulid;
@@ -32,6 +32,8 @@ pub(super) struct Thread {
     accepted: Arc<AtomicU64>,
     recorder: Ulid,
     keep: Keep,
+    /// What is known of the models behind the proxy.
+    models: Models,
     ledger: Ledger,
     /// Memory of exchanges that are buffered and not yet on disk.
     held: Vec<Permit>,
@@ -61,6 +63,7 @@ impl Thread {
             accepted,
             recorder,
             keep,
+            models: Models::default(),
             ledger: Ledger::default(),
             held: Vec::new(),
             logged: None,
@@ -136,7 +139,7 @@ impl Thread {
 
     fn append(&mut self, taken: Taken) {
         let Taken { raw, mut permit } = taken;
-        let (recorder, keep) = (self.recorder, &self.keep);
+        let (recorder, keep, models) = (self.recorder, &self.keep, &self.models);
         for why in [raw.request_body.gave_up, raw.response_body.gave_up]
             .into_iter()
             .flatten()
@@ -148,7 +151,7 @@ impl Thread {
                 .or_default() += 1;
         }
         // A decoder that panics is our bug, but the recorder must outlive it.
-        match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep))) {
+        match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep, models))) {
             Ok(exchange) => {
                 self.count(&exchange);
                 // What is held now is the decoded exchange, not the bytes that it came from.
@@ -195,11 +198,13 @@ impl Thread {
     }
 
     fn learn(&mut self, learned: Learned) {
-        let Learned {
-            route,
-            of: _,
-            answer,
-        } = learned;
+        let Learned { route, of, answer } = learned;
+        if let Some(Wanted { model, version, .. }) = of {
+            // What is told in another form than the protocol's is kept, but teaches nothing.
+            let _ = self
+                .models
+                .learn(&model, version.as_deref(), &answer["answer"]);
+        }
         if let Err(e) = self.writer.learn_upstream(&route, answer) {
             tracing::warn!("the upstream's {route} could not be kept: {e}");
         }

@@ -1,12 +1,13 @@
 //! The `data` arrays of REST JSON, streamed straight into little-endian bytes.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use half::{bf16, f16};
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::WireError;
+use super::sink::Sink;
 use crate::tensor::Datatype;
 
 /// Decodes `raw`, nested or flat, into the bytes of a tensor of that shape and datatype.
@@ -17,131 +18,47 @@ pub(super) fn decode(
     raw: &RawValue,
     datatype: Datatype,
     shape: &[i64],
+    style: Style,
+) -> Result<Vec<u8>, WireError> {
+    decode_at(std::slice::from_ref(&raw), 0, datatype, shape, style)
+}
+
+/// As [`decode`], for values that stand side by side at `depth` of the tensor: 0 = one value that
+/// is the tensor, 1 = its elements along axis 0.
+pub(super) fn decode_at(
+    items: &[&RawValue],
+    depth: usize,
+    datatype: Datatype,
+    shape: &[i64],
+    style: Style,
 ) -> Result<Vec<u8>, WireError> {
     let mut sink = Sink {
         datatype,
         shape,
+        style,
         out: Vec::new(),
         leaf: None,
     };
-    let mut json = serde_json::Deserializer::from_str(raw.get());
-    Level {
-        sink: &mut sink,
-        depth: 0,
+    for item in items {
+        let mut json = serde_json::Deserializer::from_str(item.get());
+        let level = Level {
+            sink: &mut sink,
+            depth,
+        };
+        level.deserialize(&mut json).map_err(WireError::new)?;
     }
-    .deserialize(&mut json)
-    .map_err(WireError::new)?;
     Ok(sink.out)
 }
 
-struct Sink<'a> {
-    datatype: Datatype,
-    shape: &'a [i64],
-    out: Vec<u8>,
-    /// Depth at which scalars stand: 1 in flat data, the rank in nested data.
-    leaf: Option<usize>,
-}
-
-impl Sink<'_> {
-    fn scalar<E: Error>(&mut self, depth: usize) -> Result<(), E> {
-        match self.leaf {
-            None => self.leaf = Some(depth),
-            Some(leaf) if leaf == depth => {}
-            Some(_) => return Err(E::custom("values stand at different depths")),
-        }
-        let rank = self.shape.len();
-        if depth == rank || depth == 1 {
-            Ok(())
-        } else {
-            Err(E::custom(format!(
-                "values stand at depth {depth}, the shape {:?} has rank {rank}",
-                self.shape
-            )))
-        }
-    }
-
-    /// Checks the length of a list that ended at `depth` (the outermost list is depth 0).
-    fn list<E: Error>(&self, depth: usize, length: usize) -> Result<(), E> {
-        let nested = self.leaf.is_none_or(|leaf| leaf == self.shape.len());
-        let flat = depth == 0 && self.leaf == Some(1);
-        let fits = self
-            .shape
-            .get(depth)
-            .is_some_and(|&d| u64::try_from(d) == Ok(length as u64));
-        if flat || (nested && fits) {
-            Ok(())
-        } else {
-            Err(E::custom(format!(
-                "a list of {length} at depth {depth} does not fit the shape {:?}",
-                self.shape
-            )))
-        }
-    }
-
-    fn integer<E: Error>(&mut self, v: i128) -> Result<(), E> {
-        macro_rules! put {
-            ($t:ty) => {
-                match <$t>::try_from(v) {
-                    Ok(v) => self.out.extend_from_slice(&v.to_le_bytes()),
-                    Err(_) => {
-                        return Err(E::custom(format!(
-                            "{v} is out of range of {}",
-                            self.datatype
-                        )))
-                    }
-                }
-            };
-        }
-        match self.datatype {
-            Datatype::Bool if v == 0 || v == 1 => self.out.push(u8::from(v == 1)),
-            Datatype::Bool => return Err(E::custom(format!("{v} is no BOOL"))),
-            Datatype::Uint8 => put!(u8),
-            Datatype::Uint16 => put!(u16),
-            Datatype::Uint32 => put!(u32),
-            Datatype::Uint64 => put!(u64),
-            Datatype::Int8 => put!(i8),
-            Datatype::Int16 => put!(i16),
-            Datatype::Int32 => put!(i32),
-            Datatype::Int64 => put!(i64),
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "numbers are read as f64, as servers do"
-            )]
-            _ => return self.float(v as f64),
-        }
-        Ok(())
-    }
-
-    fn float<E: Error>(&mut self, v: f64) -> Result<(), E> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "rounding once to the tensor's type is the point"
-        )]
-        match self.datatype {
-            Datatype::Fp64 => self.out.extend_from_slice(&v.to_le_bytes()),
-            Datatype::Fp32 => self.out.extend_from_slice(&(v as f32).to_le_bytes()),
-            Datatype::Fp16 => self.out.extend_from_slice(&f16::from_f64(v).to_le_bytes()),
-            Datatype::Bf16 => self.out.extend_from_slice(&bf16::from_f64(v).to_le_bytes()),
-            other => return Err(E::custom(format!("{v} is no {other}"))),
-        }
-        Ok(())
-    }
-
-    fn text<E: Error>(&mut self, v: &str) -> Result<(), E> {
-        match (self.datatype, v) {
-            (Datatype::Bytes, _) => {
-                let length = u32::try_from(v.len()).map_err(E::custom)?;
-                self.out.extend_from_slice(&length.to_le_bytes());
-                self.out.extend_from_slice(v.as_bytes());
-                Ok(())
-            }
-            // What `json::quote_bare_numbers` made of Python's bare NaN and Infinity.
-            (d, "NaN") if d.is_float() => self.float(f64::NAN),
-            (d, "Infinity") if d.is_float() => self.float(f64::INFINITY),
-            (d, "-Infinity") if d.is_float() => self.float(f64::NEG_INFINITY),
-            (other, _) => Err(E::custom(format!("a string is no {other}"))),
-        }
-    }
+/// What a protocol writes beside plain JSON scalars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Style {
+    /// Nothing.
+    Plain,
+    /// `{"b64":"…"}` for bytes, and `text::Bare::Marked` numbers.
+    Objects,
+    /// Numbers as strings, as the protobuf JSON mapping writes 64-bit integers.
+    QuotedNumbers,
 }
 
 struct Level<'s, 'a> {
@@ -190,6 +107,22 @@ impl<'de> Visitor<'de> for Level<'_, '_> {
     fn visit_str<E: Error>(self, v: &str) -> Result<(), E> {
         self.sink.scalar(self.depth)?;
         self.sink.text(v)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let entry = (self.sink.style == Style::Objects)
+            .then(|| map.next_entry::<Cow<'de, str>, Cow<'de, str>>())
+            .transpose()?
+            .flatten();
+        let Some((key, value)) = entry else {
+            return Err(A::Error::custom("an object is no value of a tensor"));
+        };
+        self.sink.scalar(self.depth)?;
+        self.sink.object(&key, &value)?;
+        match map.next_key::<IgnoredAny>()? {
+            None => Ok(()),
+            Some(_) => Err(A::Error::custom("an object is no value of a tensor")),
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {

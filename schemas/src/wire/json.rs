@@ -8,8 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{BinaryHeader, WireError, data};
-use crate::tensor::{Datatype, MAX_PAYLOAD_BYTES, Payload, Tensor};
+use super::text::{Bare, readable};
+use super::{BinaryHeader, MAX_TENSORS, WireError, capped, data};
+use crate::tensor::{Datatype, Payload, Tensor};
 
 /// An output that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,13 +104,23 @@ impl Meaning {
     }
 }
 
+/// The sequence that a `sequence_id` parameter names: a string, or a number in decimal.
+pub(super) fn sequence_id(value: serde_json::Value) -> Option<String> {
+    match value {
+        serde_json::Value::String(s) if !s.is_empty() => Some(s),
+        // Triton reads 0 as "not part of a sequence".
+        serde_json::Value::Number(n) if n.as_u64() != Some(0) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
 /// Decodes a request body.
 ///
 /// # Errors
 /// Anything that the body claims and does not hold.
 pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, WireError> {
     let (json, blobs) = split(body, header)?;
-    let text = readable(&json)?;
+    let text = readable(&json, Bare::Quoted)?;
     let request: Request<'_> = serde_json::from_str(&text).map_err(WireError::new)?;
     let meaning = Meaning::of(request.parameters)?;
     let outputs = request.outputs.map(|outputs| {
@@ -126,12 +137,7 @@ pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, 
     });
     Ok(OipRequest {
         id: request.id.map(Cow::into_owned),
-        sequence_id: meaning.sequence_id.and_then(|v| match v {
-            serde_json::Value::String(s) if !s.is_empty() => Some(s),
-            // Triton reads 0 as "not part of a sequence".
-            serde_json::Value::Number(n) if n.as_u64() != Some(0) => Some(n.to_string()),
-            _ => None,
-        }),
+        sequence_id: meaning.sequence_id.and_then(sequence_id),
         binary_output: meaning.binary_data_output.unwrap_or(false),
         parameters: request.parameters.map(|p| p.get().to_owned()),
         inputs: tensors(request.inputs, blobs)?,
@@ -145,7 +151,7 @@ pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, 
 /// Anything that the body claims and does not hold.
 pub fn decode_response(body: &Bytes, header: BinaryHeader) -> Result<OipResponse, WireError> {
     let (json, blobs) = split(body, header)?;
-    let text = readable(&json)?;
+    let text = readable(&json, Bare::Quoted)?;
     let response: Response<'_> = serde_json::from_str(&text).map_err(WireError::new)?;
     Ok(OipResponse {
         model_version: response
@@ -170,48 +176,11 @@ fn split(body: &Bytes, header: BinaryHeader) -> Result<(Bytes, Bytes), WireError
     }
 }
 
-/// UTF-8, with Python's bare `NaN` and `Infinity` quoted where there are any.
-fn readable(json: &[u8]) -> Result<Cow<'_, str>, WireError> {
-    let text = std::str::from_utf8(json).map_err(|e| WireError(format!("JSON: {e}")))?;
-    let bare = memchr::memmem::find(json, b"NaN").is_some()
-        || memchr::memmem::find(json, b"Infinity").is_some();
-    Ok(if bare {
-        Cow::Owned(quote_bare_numbers(text))
-    } else {
-        Cow::Borrowed(text)
-    })
-}
-
-/// Python's json module writes NaN and ±Infinity bare, which JSON does not allow.
-fn quote_bare_numbers(text: &str) -> String {
-    let mut out = String::with_capacity(text.len() + 16);
-    let (mut in_string, mut escaped) = (false, false);
-    let mut rest = text;
-    while let Some(c) = rest.chars().next() {
-        if !in_string
-            && let Some(token) = ["NaN", "-Infinity", "Infinity"]
-                .into_iter()
-                .find(|t| rest.starts_with(t))
-        {
-            out.push('"');
-            out.push_str(token);
-            out.push('"');
-            rest = &rest[token.len()..];
-            continue;
-        }
-        match c {
-            '"' if !escaped => in_string = !in_string,
-            _ => {}
-        }
-        escaped = in_string && c == '\\' && !escaped;
-        out.push(c);
-        rest = &rest[c.len_utf8()..];
-    }
-    out
-}
-
 fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireError> {
     let mut at = 0usize;
+    if wire.len() > MAX_TENSORS {
+        return Err(WireError(format!("more than {MAX_TENSORS} tensors")));
+    }
     let mut out = Vec::with_capacity(wire.len());
     for w in wire {
         let meaning = Meaning::of(w.parameters)?;
@@ -245,7 +214,8 @@ fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireE
                 Some(blob)
             }
             (None, Some(raw)) => {
-                let data = data::decode(raw, datatype, &tensor.shape).map_err(|e| fail(e.0))?;
+                let data = data::decode(raw, datatype, &tensor.shape, data::Style::Plain)
+                    .map_err(|e| fail(e.0))?;
                 Some(data.into())
             }
             (None, None) if meaning.shared_memory_region.is_some() => {
@@ -255,15 +225,7 @@ fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireE
             (None, None) => return Err(fail("it has neither data nor binary_data_size".into())),
         };
         tensor.check()?;
-        if tensor
-            .data
-            .as_ref()
-            .is_some_and(|d| d.len() as u64 > MAX_PAYLOAD_BYTES)
-        {
-            tensor.payload = Payload::OverLimit;
-            tensor.data = None;
-        }
-        out.push(tensor);
+        out.push(capped(tensor));
     }
     if at != blobs.len() {
         return Err(WireError(format!(

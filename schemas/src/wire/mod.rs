@@ -5,19 +5,44 @@
 //! `docs/protocols.md`.
 
 mod binary;
+mod coding;
 mod data;
+mod generate;
+mod grpc;
 mod json;
 mod keep;
+mod little_endian;
+mod models;
+mod named;
+mod nest;
+mod oip_grpc;
+mod oip_proto;
+mod oip_rest;
+mod oip_tensors;
+mod paddle;
+mod paddle_json;
+mod paddle_pipeline;
+mod paddle_proto;
+mod protobuf;
+mod protocol;
+mod raw_input;
 mod respond;
 mod route;
 mod row;
+mod sink;
+mod sse;
+mod text;
+mod tfs;
 
 pub use binary::{BinaryHeader, binary_header};
 pub use json::{OipRequest, OipResponse, RequestedOutput, decode_request, decode_response};
 pub use keep::{BodyPolicy, Keep};
+pub use models::{Models, Signature, TensorMetadata};
 pub use respond::{EncodedResponse, encode_response};
 pub use route::{Infer, infer_route};
 pub use row::decode;
+
+use crate::tensor::{MAX_PAYLOAD_BYTES, Payload, Tensor};
 
 /// Why bytes are not what their protocol says.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,3 +60,20 @@ impl From<crate::TensorError> for WireError {
         Self::new(e)
     }
 }
+
+/// The tensor, or its description alone where its data is larger than a capture keeps.
+fn capped(mut tensor: Tensor) -> Tensor {
+    let too_large = |d: &bytes::Bytes| d.len() as u64 > MAX_PAYLOAD_BYTES;
+    if tensor.data.as_ref().is_some_and(too_large) {
+        tensor.payload = Payload::OverLimit;
+        tensor.data = None;
+    }
+    tensor
+}
+
+/// The most tensors of one message: an empty one costs a few bytes on the wire and hundreds in
+/// memory, and no model has so many.
+const MAX_TENSORS: usize = 1 << 14;
+
+/// The most messages of one stream that are told apart, for the same reason.
+const MAX_MESSAGES: usize = 1 << 17;

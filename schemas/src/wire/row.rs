@@ -1,146 +1,226 @@
 //! `RawExchange → Exchange`: the columns that every protocol shares.
 
+use bytes::Bytes;
 use ulid::Ulid;
 
+use super::protocol::Protocol;
 use super::{
-    BodyPolicy, Keep, WireError, binary_header, decode_request, decode_response, infer_route,
+    BodyPolicy, Keep, Models, WireError, coding, generate, grpc, oip_grpc, oip_rest, paddle,
+    paddle_pipeline, sse, tfs,
 };
 use crate::digest::input_digest;
 use crate::exchange::{Exchange, Outcome};
 use crate::raw::{RawBody, RawExchange};
-use crate::tensor::MAX_PAYLOAD_BYTES;
+use crate::tensor::{MAX_PAYLOAD_BYTES, Tensor};
 
-/// Decodes one exchange of `recorder`, by the protocol that its path and headers show.
+/// Decodes one exchange of `recorder`, by the protocol that its path, headers and body show.
+/// `models` is what is known of the models behind it.
 ///
 /// Never fails and never panics: what cannot be decoded keeps its raw body and the reason.
-pub fn decode(raw: RawExchange, recorder: Ulid, keep: &Keep) -> Exchange {
+pub fn decode(raw: RawExchange, recorder: Ulid, keep: &Keep, models: &Models) -> Exchange {
     let mut row = common(&raw, recorder, keep);
-    let route = (raw.method == "POST")
-        .then(|| infer_route(&raw.path))
-        .flatten();
+    let protocol = Protocol::of(&raw);
+    protocol.name().clone_into(&mut row.protocol);
     let mut problems = Vec::new();
-    if let Some(route) = route {
-        let binary = raw
-            .request_header("inference-header-content-length")
-            .is_some()
-            || raw
-                .response_header("inference-header-content-length")
-                .is_some();
-        row.protocol = if binary {
-            "oip-rest-binary"
-        } else {
-            "oip-rest"
+    let sent = request(&protocol, Side::request(&raw), models, &mut row);
+    let answered = response(&protocol, Side::response(&raw), models, &mut row);
+    let mut decoded = |side: &str, result: Result<Decoded, WireError>| match result {
+        Ok(decoded) => decoded == Decoded::Whole,
+        Err(e) => {
+            problems.push(format!("{side}: {e}"));
+            false
         }
-        .to_owned();
-        row.model = Some(route.model);
-        row.model_version = route.version;
-        if let Err(e) = request(&raw, &mut row) {
-            problems.push(format!("request: {e}"));
-        }
-        // An error answer is no tensor answer; a body that ended short is not decoded by halves.
-        if raw.status == Some(200)
-            && raw.outcome == Outcome::Complete
-            && let Err(e) = response(&raw, &mut row)
-        {
-            problems.push(format!("response: {e}"));
-        }
-    }
-    let copy = |body: &RawBody, decoded: bool, side: &str, problems: &mut Vec<String>| {
-        let wanted = match keep.bodies {
-            BodyPolicy::All => true,
-            BodyPolicy::Undecoded => !decoded,
-            BodyPolicy::None => false,
-        };
-        if body.data.len() as u64 > MAX_PAYLOAD_BYTES {
-            problems.push(format!(
-                "{side}: {} bytes are over the 1 GiB limit",
-                body.data.len()
-            ));
-            return None;
-        }
-        (wanted && !body.data.is_empty()).then(|| body.data.clone())
     };
-    row.request_body = copy(
-        &raw.request_body,
-        row.inputs.is_some(),
-        "request body",
-        &mut problems,
-    );
-    row.response_body = copy(
+    let (sent, answered) = (decoded("request", sent), decoded("response", answered));
+    row.request_body = kept(keep, &raw.request_body, sent, "request", &mut problems);
+    row.response_body = kept(
+        keep,
         &raw.response_body,
-        row.outputs.is_some(),
-        "response body",
+        answered,
+        "response",
         &mut problems,
     );
-    for (side, body) in [
-        ("request", &raw.request_body),
-        ("response", &raw.response_body),
-    ] {
-        if let Some(why) = body.gave_up {
-            problems.push(format!(
-                "{side} body: the copy was given up ({why}) after {} of {} bytes",
-                body.data.len(),
-                body.seen
-            ));
-        }
-    }
     row.decode_error = (!problems.is_empty()).then(|| problems.join("; "));
     row
 }
 
-fn request(raw: &RawExchange, row: &mut Exchange) -> Result<(), WireError> {
-    whole(&raw.request_body)?;
-    plain(raw.request_header("content-encoding"))?;
-    let header = binary_header(
-        raw.request_header("inference-header-content-length"),
-        raw.request_header("content-type"),
-    )?;
-    let request = decode_request(&raw.request_body.data, header)?;
-    row.client_request_id = request
-        .id
-        .filter(|id| !id.is_empty())
-        .or(row.client_request_id.take());
-    row.sequence_id = request.sequence_id;
-    row.parameters = request.parameters;
-    row.requested_outputs = request
-        .outputs
-        .map(|outputs| outputs.into_iter().map(|o| o.name).collect());
-    row.input_digest = Some(input_digest(&request.inputs));
-    row.inputs = Some(request.inputs);
-    Ok(())
+/// What a decoder made of a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Decoded {
+    /// Everything in it is in the row: the raw body need not be kept.
+    Whole,
+    /// It holds more than the row does, by the protocol's rules and not by error.
+    Raw,
 }
 
-fn response(raw: &RawExchange, row: &mut Exchange) -> Result<(), WireError> {
-    whole(&raw.response_body)?;
-    plain(raw.response_header("content-encoding"))?;
-    let header = binary_header(
-        raw.response_header("inference-header-content-length"),
-        raw.response_header("content-type"),
-    )?;
-    let response = decode_response(&raw.response_body.data, header)?;
-    row.model_version = response.model_version.or(row.model_version.take());
-    row.outputs = Some(response.outputs);
-    Ok(())
+/// One side of an exchange, as a decoder sees it.
+#[derive(Clone, Copy)]
+pub(super) struct Side<'a> {
+    pub raw: &'a RawExchange,
+    pub wire: &'a RawBody,
+    answer: bool,
 }
 
-fn whole(body: &RawBody) -> Result<(), WireError> {
-    if body.is_whole() {
-        return Ok(());
+impl<'a> Side<'a> {
+    /// The request's side.
+    pub fn request(raw: &'a RawExchange) -> Self {
+        Self {
+            raw,
+            wire: &raw.request_body,
+            answer: false,
+        }
     }
-    Err(WireError(format!(
-        "only {} of {} bytes were copied",
-        body.data.len(),
-        body.seen
-    )))
+
+    fn response(raw: &'a RawExchange) -> Self {
+        Self {
+            raw,
+            wire: &raw.response_body,
+            answer: true,
+        }
+    }
+
+    /// A header of this side.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        if self.answer {
+            self.raw.response_header(name)
+        } else {
+            self.raw.request_header(name)
+        }
+    }
+
+    /// The whole body without its content codings.
+    ///
+    /// # Errors
+    /// A copy that is not whole, a coding that cannot be undone.
+    pub fn body(&self) -> Result<Bytes, WireError> {
+        if !self.wire.is_whole() {
+            return Err(WireError(format!(
+                "only {} of {} bytes were copied",
+                self.wire.data.len(),
+                self.wire.seen
+            )));
+        }
+        coding::decoded(&self.wire.data, self.header("content-encoding"))
+    }
+
+    /// When the byte before offset `end` of the raw body crossed the proxy, ns since arrival.
+    /// Without frames: 0 for a request, the end of the exchange for an answer.
+    pub fn at(&self, end: u64) -> u64 {
+        let frames = &self.wire.frames;
+        let first = frames.partition_point(|f| f.offset.saturating_add(f.length) < end);
+        let unknown = if self.answer { self.raw.end_ns } else { 0 };
+        frames.get(first).map_or(unknown, |f| f.at_ns)
+    }
 }
 
-fn plain(content_encoding: Option<&str>) -> Result<(), WireError> {
-    match content_encoding {
-        None | Some("identity" | "") => Ok(()),
-        Some(other) => Err(WireError(format!(
-            "content encoding `{other}` is not decoded"
-        ))),
+fn request(
+    protocol: &Protocol,
+    side: Side<'_>,
+    models: &Models,
+    row: &mut Exchange,
+) -> Result<Decoded, WireError> {
+    match protocol {
+        Protocol::OipRest { route, .. } => {
+            row.model = Some(route.model.clone());
+            row.model_version = route.version.clone();
+            oip_rest::request(side, models, row)
+        }
+        Protocol::OipGrpc => oip_grpc::request(side, row),
+        Protocol::OipGrpcStream => oip_grpc::stream_request(side, row),
+        Protocol::TfsRest(route) => {
+            row.model = Some(route.model.clone());
+            row.model_version = route.version.clone();
+            tfs::request(side, route, models, row)
+        }
+        Protocol::PaddleServing => paddle::request(side, row),
+        Protocol::PaddlePipeline { name } => {
+            row.model = Some(name.clone());
+            paddle_pipeline::request(side, row)
+        }
+        Protocol::Generate(route) | Protocol::GenerateStream(route) => {
+            row.model = Some(route.model.clone());
+            row.model_version = route.version.clone();
+            generate::request(side, models, row)
+        }
+        Protocol::Sse | Protocol::Grpc | Protocol::Http => Ok(Decoded::Raw),
     }
+}
+
+fn response(
+    protocol: &Protocol,
+    side: Side<'_>,
+    models: &Models,
+    row: &mut Exchange,
+) -> Result<Decoded, WireError> {
+    // A stream's whole messages are an answer wherever it ended.
+    let any = side.raw.status == Some(200);
+    // An error answer is no tensor answer; a body that ended short is not decoded by halves.
+    let whole = any && side.raw.outcome == Outcome::Complete;
+    match protocol {
+        Protocol::OipGrpc => {
+            let ok = grpc::status(side.raw, row);
+            answer(whole && ok, || oip_grpc::response(side, row))
+        }
+        Protocol::OipGrpcStream => {
+            grpc::status(side.raw, row);
+            answer(any, || oip_grpc::stream_response(side, row))
+        }
+        Protocol::Grpc => {
+            grpc::status(side.raw, row);
+            Ok(Decoded::Raw)
+        }
+        Protocol::OipRest { .. } => answer(whole, || oip_rest::response(side, row)),
+        Protocol::TfsRest(route) => answer(whole, || tfs::response(side, route, models, row)),
+        Protocol::PaddleServing => answer(whole, || paddle::response(side, row)),
+        Protocol::PaddlePipeline { .. } => answer(whole, || paddle_pipeline::response(side, row)),
+        Protocol::Generate(_) => answer(whole, || generate::response(side, models, row)),
+        Protocol::GenerateStream(_) => answer(any, || generate::stream_response(side, models, row)),
+        Protocol::Sse => answer(any, || sse::response(side, row)),
+        Protocol::Http => Ok(Decoded::Raw),
+    }
+}
+
+fn answer(
+    expected: bool,
+    decode: impl FnOnce() -> Result<Decoded, WireError>,
+) -> Result<Decoded, WireError> {
+    if expected { decode() } else { Ok(Decoded::Raw) }
+}
+
+/// Puts a request's tensors into the row.
+pub(super) fn put_inputs(row: &mut Exchange, inputs: Vec<Tensor>) {
+    row.input_digest = Some(input_digest(&inputs));
+    row.inputs = Some(inputs);
+}
+
+/// The copy of a body that the policy keeps.
+fn kept(
+    keep: &Keep,
+    body: &RawBody,
+    decoded: bool,
+    side: &str,
+    problems: &mut Vec<String>,
+) -> Option<Bytes> {
+    if let Some(why) = body.gave_up {
+        problems.push(format!(
+            "{side} body: the copy was given up ({why}) after {} of {} bytes",
+            body.data.len(),
+            body.seen
+        ));
+    }
+    if body.data.len() as u64 > MAX_PAYLOAD_BYTES {
+        problems.push(format!(
+            "{side} body: {} bytes are over the 1 GiB limit",
+            body.data.len()
+        ));
+        return None;
+    }
+    let wanted = match keep.bodies {
+        BodyPolicy::All => true,
+        BodyPolicy::Undecoded => !decoded,
+        BodyPolicy::None => false,
+    };
+    (wanted && !body.data.is_empty()).then(|| body.data.clone())
 }
 
 fn common(raw: &RawExchange, recorder: Ulid, keep: &Keep) -> Exchange {
