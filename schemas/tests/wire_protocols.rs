@@ -340,14 +340,14 @@ fn known_inputs_of_a_generate_model_are_told_from_parameters() {
     let metadata =
         json!({"inputs": [{"name": "n", "datatype": "INT32", "shape": [1]}], "outputs": []});
     models.learn("m", None, &metadata).unwrap();
-    let body = br#"{"n":1,"temperature":0.5,"parameters":{"a":[1]}}"#;
+    let body = br#"{"n":1,"temperature":0.5,"parameters":{"a":[1,NaN]}}"#;
     let raw = raw("/v2/models/m/generate", &[], body, br#"{"error":"no"}"#);
     let e = decode(raw, Ulid::nil(), &Keep::default(), &models);
     let inputs = e.inputs.unwrap();
     assert_eq!((inputs.len(), inputs[0].datatype.name()), (1, "INT32"));
     assert_eq!(
         e.parameters.as_deref(),
-        Some(r#"{"temperature":0.5,"a":[1]}"#)
+        Some(r#"{"temperature":0.5,"a":[1,"NaN"]}"#)
     );
     assert_eq!((e.outputs, e.error.as_deref()), (None, Some("no")));
 }

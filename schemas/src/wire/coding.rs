@@ -47,13 +47,8 @@ pub(super) fn within(data: &Bytes, coding: Option<&str>, limit: u64) -> Result<B
         }
         out = match coding.to_ascii_lowercase().as_str() {
             "" | "identity" => out,
-            "gzip" | "x-gzip" => inflate(MultiGzDecoder::new(&out[..]), "gzip", limit)?,
-            "deflate" => match inflate(ZlibDecoder::new(&out[..]), "deflate", limit) {
-                Err(e) if !looks_like_zlib(&out) => {
-                    inflate(DeflateDecoder::new(&out[..]), "deflate", limit).map_err(|_| e)?
-                }
-                other => other?,
-            },
+            "gzip" | "x-gzip" => inflate(&mut MultiGzDecoder::new(&out[..]), "gzip", limit)?,
+            "deflate" => deflate(&out, limit)?,
             other => {
                 return Err(WireError(format!(
                     "content encoding `{other:.40}` is not decoded"
@@ -69,7 +64,25 @@ fn looks_like_zlib(data: &[u8]) -> bool {
     matches!(data, [a, b, ..] if a & 0x0f == 8 && (u16::from(*a) * 256 + u16::from(*b)) % 31 == 0)
 }
 
-fn inflate(reader: impl Read, coding: &str, limit: u64) -> Result<Bytes, WireError> {
+/// zlib as RFC 9110 says, or the raw stream inside it.
+fn deflate(data: &[u8], limit: u64) -> Result<Bytes, WireError> {
+    let whole = |out: Bytes, rest: &[u8]| match rest.len() {
+        0 => Ok(out),
+        n => Err(WireError(format!("deflate: {n} bytes follow its end"))),
+    };
+    let mut zlib = ZlibDecoder::new(data);
+    match inflate(&mut zlib, "deflate", limit) {
+        Ok(out) => whole(out, zlib.get_ref()),
+        Err(e) if looks_like_zlib(data) => Err(e),
+        Err(e) => {
+            let mut raw = DeflateDecoder::new(data);
+            let out = inflate(&mut raw, "deflate", limit).map_err(|_| e)?;
+            whole(out, raw.get_ref())
+        }
+    }
+}
+
+fn inflate(reader: &mut impl Read, coding: &str, limit: u64) -> Result<Bytes, WireError> {
     let mut out = Vec::new();
     reader
         .take(limit + 1)
@@ -119,6 +132,10 @@ mod tests {
         }
         assert!(decoded(&zlib, Some("gzip, deflate")).is_err());
         assert!(decoded(&gzip(text).slice(..9), Some("gzip")).is_err());
+        let cut = zlib.slice(..zlib.len() - 3);
+        assert!(decoded(&cut, Some("deflate")).is_err());
+        let longer: Bytes = [&zlib[..], b"x"].concat().into();
+        assert!(decoded(&longer, Some("deflate")).is_err());
         assert!(decoded(&gzip(text), Some("br")).is_err());
         assert!(decoded(&gzip(text), Some("gzip,,,,,,")).is_err());
     }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::named::{Columns, columns};
 use super::row::{Decoded, Side, put_inputs};
 use super::sse::{events, mark_errors};
-use super::text::{Bare, readable};
+use super::text::{Bare, readable, unmarked};
 use super::{Models, Signature, TensorMetadata, WireError, nest};
 use crate::exchange::{Exchange, Message};
 use crate::tensor::Tensor;
@@ -30,12 +30,12 @@ pub(super) fn request(
             "id" => row.client_request_id = scalar_text(value).or(row.client_request_id.take()),
             "model_name" | "model_version" => {}
             "parameters" => {
-                let given: Map<String, Value> = serde_json::from_str(value.get())
+                let given: Map<String, Value> = serde_json::from_str(&unmarked(value.get()))
                     .map_err(|e| WireError(format!("parameters: {e}")))?;
                 parameters.extend(given);
             }
             _ if known.is_some_and(|k| !k.iter().any(|t| t.name == *name)) => {
-                let value = serde_json::from_str(value.get()).map_err(WireError::new)?;
+                let value = serde_json::from_str(&unmarked(value.get())).map_err(WireError::new)?;
                 parameters.insert(name.into_owned(), value);
             }
             _ => inputs.push(tensor(&name, value, known)?),

@@ -1,11 +1,6 @@
 //! The messages of `inference.GRPCInferenceService`, as much of them as a recorder reads.
 //!
 //! Source: `grpc_predict_v2.proto` of the Open Inference Protocol and Triton's `grpc_service.proto`.
-#![allow(
-    missing_docs,
-    clippy::doc_markdown,
-    reason = "names and numbers are the protocol's own"
-)]
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,6 @@
 //! The messages of Paddle Serving's C++ server.
 //!
 //! Source: `core/general-server/proto/general_model_service.proto` of Paddle Serving 0.9.
-#![allow(missing_docs, reason = "names and numbers are the protocol's own")]
 
 use bytes::Bytes;
 use prost::Message;

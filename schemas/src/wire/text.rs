@@ -57,6 +57,15 @@ fn replaced(text: &str, bare: Bare) -> String {
     out
 }
 
+/// JSON text whose [`Bare::Marked`] numbers are strings. No JSON string can hold a mark unescaped.
+pub(super) fn unmarked(json: &str) -> String {
+    ["NaN", "-Infinity", "Infinity"]
+        .into_iter()
+        .fold(json.to_owned(), |text, token| {
+            text.replace(&format!("{{\"~\":\"{token}\"}}"), &format!("\"{token}\""))
+        })
+}
+
 /// Standard base64, padded or not.
 pub(super) fn base64(text: &str) -> Result<Vec<u8>, WireError> {
     use base64::Engine;
