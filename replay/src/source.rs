@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use inferdiff_schemas::capture::{Capture, CaptureError, Projection};
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen};
 use inferdiff_schemas::run::requests::RequestRow;
+use inferdiff_schemas::xxh3::Hash128;
 use inferdiff_schemas::{Exchange, Payload};
-use xxhash_rust::xxh3::Xxh3;
 
 /// What to take of a capture.
 #[derive(Debug, Clone, Default)]
@@ -68,7 +68,7 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
     if let Some(damage) = capture.unreadable().first() {
         return Err(CaptureError::damaged(capture.layout().root(), damage).into());
     }
-    let mut digest = Xxh3::new();
+    let mut digest = Hash128::new();
     let mut plan = Plan {
         chunks: Vec::new(),
         requests: Vec::new(),
@@ -143,7 +143,7 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
         return Err(SourceError::Nothing { capture: name, why });
     }
     plan.inputs = inputs.into_iter().collect();
-    plan.capture_digest = format!("{:032x}", digest.digest128());
+    plan.capture_digest = format!("{:032x}", digest.digest());
     Ok(plan)
 }
 

@@ -74,7 +74,7 @@ fn the_evidence_says_what_ran() {
         e.library
     );
     let bytes = std::fs::read(common::model("conv_bn_relu")).unwrap();
-    let digest = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes));
+    let digest = format!("{:032x}", inferdiff_schemas::xxh3::hash128(&bytes));
     let model = e.model.as_ref().unwrap();
     assert_eq!((&model.digest, model.bytes), (&digest, bytes.len() as u64));
     assert_eq!(e.placement.len(), 1);

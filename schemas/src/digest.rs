@@ -1,8 +1,7 @@
 //! Digest of an exchange's inputs, for matching equal requests across captures.
 
-use xxhash_rust::xxh3::Xxh3;
-
 use crate::tensor::{Payload, Tensor};
+use crate::xxh3::Hash128;
 
 /// XXH3-128 (seed 0) of the inline inputs, big-endian.
 ///
@@ -17,7 +16,7 @@ pub fn input_digest(inputs: &[Tensor]) -> [u8; 16] {
         .filter_map(|t| t.data.as_deref().map(|data| (t, data)))
         .collect();
     inline.sort_by(|a, b| a.0.name.as_bytes().cmp(b.0.name.as_bytes()));
-    let mut hash = Xxh3::new();
+    let mut hash = Hash128::new();
     let mut head = Vec::with_capacity(64);
     for (tensor, data) in inline {
         head.clear();
@@ -33,7 +32,7 @@ pub fn input_digest(inputs: &[Tensor]) -> [u8; 16] {
         hash.update(&head);
         hash.update(data);
     }
-    hash.digest128().to_be_bytes()
+    hash.digest().to_be_bytes()
 }
 
 fn length32(n: usize) -> [u8; 4] {

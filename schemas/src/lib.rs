@@ -27,6 +27,7 @@ pub mod run;
 pub mod storage;
 pub mod tensor;
 pub mod wire;
+pub mod xxh3;
 
 pub use exchange::{Exchange, Message, Outcome};
 pub use raw::{Frame, RawBody, RawExchange};

@@ -11,7 +11,7 @@ use inferdiff_schemas::run::manifest::{Manifest, RUN_FORMAT, StageState, StageSt
 use inferdiff_schemas::run::requests::write_requests;
 use inferdiff_schemas::run::{RunFileError, read_json, write_json};
 use inferdiff_schemas::storage::Disk;
-use xxhash_rust::xxh3::xxh3_128;
+use inferdiff_schemas::xxh3::hash128;
 
 use super::process;
 use crate::source::{Plan, Selection, SourceError, plan};
@@ -205,7 +205,7 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
             why: e.to_string(),
             missing: false,
         })?;
-        models.insert(model.clone(), format!("{:032x}", xxh3_128(&bytes)));
+        models.insert(model.clone(), format!("{:032x}", hash128(&bytes)));
     }
     Ok(Manifest {
         format: RUN_FORMAT,

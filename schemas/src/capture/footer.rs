@@ -12,11 +12,11 @@ use parquet::file::metadata::{
     ParquetMetaDataWriter, RowGroupMetaData,
 };
 use ulid::Ulid;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::schema::STORED;
 use super::{FORMAT_VERSION, Ledger};
 use crate::storage::ReadFile;
+use crate::xxh3::hash64;
 
 const FORMAT: &str = "inferdiff.format";
 const RECORDER: &str = "inferdiff.recorder";
@@ -112,7 +112,7 @@ pub(super) fn write(
         .build();
     let mut out = Vec::with_capacity(4096 * (row_groups.len() + 1));
     ParquetMetaDataWriter::new(&mut out, &metadata).finish()?;
-    let signature = format!("{:016x}", xxh3_64(&out));
+    let signature = format!("{:016x}", hash64(&out));
     let at = signature_at(&out, UNSIGNED).expect("the pair was put into this footer just above");
     out[at..at + signature.len()].copy_from_slice(signature.as_bytes());
     Ok(out)
@@ -136,7 +136,7 @@ fn is_authentic(footer: &[u8], signature: &str) -> bool {
     };
     let mut unsigned = footer.to_vec();
     unsigned[at..at + UNSIGNED.len()].copy_from_slice(UNSIGNED.as_bytes());
-    u64::from_str_radix(signature, 16).is_ok_and(|s| s == xxh3_64(&unsigned))
+    u64::from_str_radix(signature, 16).is_ok_and(|s| s == hash64(&unsigned))
 }
 
 /// Parses the footer that ends at `end`, if it is one of ours and belongs to `segment`

@@ -7,7 +7,6 @@ use std::time::Instant;
 
 use parquet::arrow::ArrowWriter;
 use ulid::Ulid;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::footer::{self, FooterNote, SpanDigest};
 use super::schema::{WRITTEN, properties};
@@ -15,6 +14,7 @@ use super::writer::payload;
 use super::{CaptureError, Layout, Ledger, encode};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
+use crate::xxh3::Hash64;
 
 /// What the Parquet writer writes through: it hashes every byte on its way to the storage.
 #[derive(Clone)]
@@ -22,7 +22,7 @@ struct Sink(Arc<Mutex<SinkState>>);
 
 struct SinkState {
     file: Box<dyn WriteFile>,
-    hash: Xxh3,
+    hash: Hash64,
     written: u64,
 }
 
@@ -80,7 +80,7 @@ impl Segment {
             .map_err(CaptureError::io("create", &path))?;
         let sink = Sink(Arc::new(Mutex::new(SinkState {
             file,
-            hash: Xxh3::new(),
+            hash: Hash64::new(),
             written: 0,
         })));
         let writer = ArrowWriter::try_new(sink.clone(), WRITTEN.clone(), Some(properties()))
@@ -127,7 +127,7 @@ impl Segment {
         let start = self.writer.bytes_written() as u64;
         let (end, xxh3) = self.sink.with(|s| {
             let xxh3 = s.hash.digest();
-            s.hash.reset();
+            s.hash = Hash64::new();
             (s.written, xxh3)
         });
         debug_assert_eq!(
@@ -160,7 +160,7 @@ impl Segment {
         self.last_group = end - self.durable;
         self.last_footer = footer.len() as u64;
         self.durable = self.sink.with(|s| {
-            s.hash.reset();
+            s.hash = Hash64::new();
             s.written
         });
         Ok(())

@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use ulid::Ulid;
-use xxhash_rust::xxh3::Xxh3;
 
 use super::{Capture, CaptureError, Ledger, Projection, Segment};
 use crate::digest::input_digest;
+use crate::xxh3::Hash64;
 
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -137,7 +137,7 @@ fn spans(
             ));
             continue;
         }
-        let mut hash = Xxh3::new();
+        let mut hash = Hash64::new();
         let mut at = span.start;
         while at < span.end {
             let n = usize::try_from((span.end - at).min(1 << 20)).expect("at most 1 MiB");

@@ -48,7 +48,7 @@ impl ModelIdentity {
     /// Any I/O error.
     pub fn of(path: &std::path::Path) -> std::io::Result<Self> {
         let mut file = std::fs::File::open(path)?;
-        let mut hash = xxhash_rust::xxh3::Xxh3::new();
+        let mut hash = crate::xxh3::Hash128::new();
         let mut buffer = vec![0; 1 << 20];
         let mut bytes = 0;
         loop {
@@ -64,7 +64,7 @@ impl ModelIdentity {
         }
         Ok(Self {
             path: path.display().to_string(),
-            digest: format!("{:032x}", hash.digest128()),
+            digest: format!("{:032x}", hash.digest()),
             bytes,
         })
     }
