@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use ulid::Ulid;
 
 use super::metadata::Wanted;
+use super::sampling::Sampling;
 use super::state::State;
 use super::{Learned, Message};
 use crate::proxy::{Permit, Taken};
@@ -47,6 +48,8 @@ pub(super) struct Thread {
     counts: Vec<(String, Outcome, u64)>,
     /// Bytes that the file system must keep free.
     pub min_free: u64,
+    /// Which exchanges are recorded.
+    pub sampling: Sampling,
     /// When its room was looked at last.
     looked: Option<Instant>,
 }
@@ -76,6 +79,7 @@ impl Thread {
             known: Vec::new(),
             counts: Vec::new(),
             min_free: 0,
+            sampling: Sampling::default(),
             looked: None,
         }
     }
@@ -140,26 +144,43 @@ impl Thread {
             Message::Taken(taken) => self.append(*taken),
             Message::GivenUp(reason) => self.ledger.drop(reason, 1),
             Message::Learned(learned) => self.learn(*learned),
+            Message::Reload(new) => {
+                self.keep = new.keep;
+                self.sampling = new.sampling;
+                self.min_free = new.min_free;
+                self.looked = None;
+                self.writer.set_flush(new.flush_bytes, new.flush_age);
+            }
             Message::Stop => {}
         }
     }
 
     fn append(&mut self, taken: Taken) {
-        let Taken { raw, mut permit } = taken;
-        let (recorder, keep, models) = (self.recorder, &self.keep, &self.models);
-        for why in [raw.request_body.gave_up, raw.response_body.gave_up]
-            .into_iter()
-            .flatten()
-        {
-            *self
-                .ledger
-                .bodies_given_up
-                .entry(why.to_owned())
-                .or_default() += 1;
+        let Taken {
+            mut raw,
+            mut permit,
+        } = taken;
+        let chosen = self.sampling.before_decoding(&raw);
+        if chosen == Some(false) {
+            return self.ledger.drop("not_sampled", 1);
         }
+        raw.sample_rate = self.sampling.rate;
+        let gave_up = [raw.request_body.gave_up, raw.response_body.gave_up];
+        let by = match (chosen, &self.sampling.by) {
+            (None, Some(by)) => raw.request_header(by).map(str::to_owned),
+            _ => None,
+        };
+        let (recorder, keep, models) = (self.recorder, &self.keep, &self.models);
         // A decoder that panics is our bug, but the recorder must outlive it.
         match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep, models))) {
+            Ok(exchange) if chosen.is_none() && !self.sampling.of(&exchange, by.as_deref()) => {
+                self.ledger.drop("not_sampled", 1);
+            }
             Ok(exchange) => {
+                for why in gave_up.into_iter().flatten() {
+                    let given_up = &mut self.ledger.bodies_given_up;
+                    *given_up.entry(why.to_owned()).or_default() += 1;
+                }
                 self.count(&exchange);
                 // What is held now is the decoded exchange, not the bytes that it came from.
                 permit.resize(weight(&exchange));

@@ -136,6 +136,12 @@ impl CaptureWriter {
         write_json(storage, &self.layout.meta(), &meta)
     }
 
+    /// Changes when checkpoints are due: bytes buffered, age of the oldest exchange.
+    pub fn set_flush(&mut self, bytes: u64, age: Duration) {
+        self.options.flush_bytes = bytes;
+        self.options.flush_age = age;
+    }
+
     /// Bytes that can still be written to the capture's file system.
     ///
     /// # Errors
