@@ -10,9 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use inferdiff_schemas::capture::{CaptureMeta, Ledger, RecorderMeta, SyncPolicy, WriterOptions};
+use inferdiff_schemas::capture::{
+    CaptureMeta, Ledger, RecorderMeta, Retention, SyncPolicy, WriterOptions,
+};
 use inferdiff_schemas::run::evidence::ModelIdentity;
-use inferdiff_schemas::storage::Disk;
+use inferdiff_schemas::storage::{Disk, Fault, Faulty, Storage};
 use inferdiff_schemas::wire::{BodyPolicy, Keep};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +23,7 @@ use ulid::Ulid;
 use super::{Ended, Failure, now};
 use crate::admin::{self, Watched};
 use crate::proxy::{Acceptor, ProxyOptions, Tap, Upstream, serve};
-use crate::recorder::{NoRecorder, RecorderOptions, inquire, start};
+use crate::recorder::{NoRecorder, RecorderOptions, UpkeepOptions, inquire, start};
 
 /// Stand before an inference endpoint and record what crosses, untouched, to Parquet.
 #[derive(Args)]
@@ -81,6 +83,39 @@ pub struct RecordArgs {
     /// When what is written is made durable.
     #[arg(long, value_enum, default_value_t = Sync::Checkpoint)]
     sync: Sync,
+    /// Seal a segment at this size.
+    #[arg(long, value_name = "MiB", default_value_t = 256)]
+    segment_size: u64,
+    /// Seal a segment at this age.
+    #[arg(long, value_name = "S", default_value_t = 3600)]
+    segment_age: u64,
+    /// Seal a segment at this many row groups (checkpoints); 32 at most.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u64).range(1..=32))]
+    segment_row_groups: u64,
+    /// Remove the oldest sealed segments when their youngest exchange is older than this.
+    #[arg(long, value_name = "HOURS")]
+    retain_age: Option<u64>,
+    /// Remove the oldest sealed segments while the capture is larger than this.
+    #[arg(long, value_name = "MiB")]
+    retain_size: Option<u64>,
+    /// Drop (and count) exchanges while the file system has less than this free; 0 = never.
+    #[arg(long, value_name = "MiB", default_value_t = 256)]
+    min_free: u64,
+    /// Do not merge small sealed segments in the background.
+    #[arg(long)]
+    no_merge: bool,
+    /// Background merging reads and writes at most this much in a second.
+    #[arg(long, value_name = "MiB", default_value_t = 32)]
+    merge_rate: u64,
+    /// Time between two rounds of background merging and retention.
+    #[arg(long, value_name = "MS", default_value_t = 10_000)]
+    upkeep_interval: u64,
+    /// Make the storage fail, for tests: write=enospc,after=1000000,times=3.
+    #[arg(long, value_name = "FAULT", hide = true)]
+    storage_fault: Vec<Fault>,
+    /// Make the storage slow, for tests.
+    #[arg(long, value_name = "MB/S", hide = true)]
+    storage_rate: Option<u64>,
     /// Which raw bodies are kept beside tensors.
     #[arg(long, value_enum, default_value_t = Bodies::Undecoded)]
     bodies: Bodies,
@@ -272,7 +307,7 @@ fn recorder_options(args: &RecordArgs, recorder: RecorderMeta) -> RecorderOption
         ("query_keys".to_owned(), keep.query_keys.clone()),
     ]);
     RecorderOptions {
-        storage: Arc::new(Disk),
+        storage: storage(args),
         capture: &args.capture,
         meta: CaptureMeta {
             upstream: recorder.upstream.clone(),
@@ -287,12 +322,40 @@ fn recorder_options(args: &RecordArgs, recorder: RecorderMeta) -> RecorderOption
                 Sync::Checkpoint => SyncPolicy::Checkpoint,
                 Sync::Seal => SyncPolicy::Seal,
             },
-            ..WriterOptions::default()
+            max_row_groups: usize::try_from(args.segment_row_groups).unwrap_or(1),
+            max_segment_bytes: args.segment_size.saturating_mul(1 << 20),
+            max_segment_age: Duration::from_secs(args.segment_age),
         },
         keep,
         memory_budget: args.memory_budget << 20,
         block: args.on_pressure == Pressure::Block,
+        upkeep: UpkeepOptions {
+            every: Duration::from_millis(args.upkeep_interval),
+            merge: !args.no_merge,
+            rate: args.merge_rate.saturating_mul(1 << 20),
+            retention: Retention {
+                max_age: args
+                    .retain_age
+                    .map(|h| Duration::from_secs(h.saturating_mul(3600))),
+                max_bytes: args.retain_size.map(|m| m.saturating_mul(1 << 20)),
+            },
+        },
+        min_free: args.min_free.saturating_mul(1 << 20),
     }
+}
+
+/// The disk, with the faults that were asked for.
+fn storage(args: &RecordArgs) -> Arc<dyn Storage> {
+    if args.storage_fault.is_empty() && args.storage_rate.is_none() {
+        return Arc::new(Disk);
+    }
+    let faulty = Faulty::new(Arc::new(Disk));
+    args.storage_fault
+        .iter()
+        .cloned()
+        .for_each(|f| faulty.arm(f));
+    faulty.throttle(args.storage_rate.map(|mb| mb.saturating_mul(1_000_000)));
+    Arc::new(faulty)
 }
 
 fn recorder_meta(args: &RecordArgs) -> Result<RecorderMeta, Failure> {

@@ -5,11 +5,12 @@
 mod metadata;
 mod state;
 mod thread;
+mod upkeep;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use inferdiff_schemas::capture::{
@@ -25,6 +26,7 @@ use crate::proxy::{Budget, Taken, Tap};
 
 pub use metadata::{Wanted, inquire};
 pub use state::{Books, State};
+pub use upkeep::UpkeepOptions;
 
 enum Message {
     Taken(Box<Taken>),
@@ -52,6 +54,7 @@ pub struct Recorder {
 /// The recorder's thread.
 pub struct RecorderThread {
     handle: JoinHandle<Ledger>,
+    upkeep: upkeep::UpkeepThread,
     sender: Sender<Message>,
     wanted: Option<UnboundedReceiver<Wanted>>,
 }
@@ -74,6 +77,11 @@ pub struct RecorderOptions<'a> {
     pub memory_budget: u64,
     /// Over the budget, wait instead of giving copies up.
     pub block: bool,
+    /// What is done beside recording.
+    pub upkeep: UpkeepOptions,
+    /// The file system must keep this many bytes free: below, exchanges are dropped
+    /// (`disk_watermark`) until there is room again. 0 = no watermark.
+    pub min_free: u64,
 }
 
 /// Opens the capture (recovering what a crash left) and starts the recorder's thread.
@@ -86,7 +94,7 @@ pub fn start(
     let id = Ulid::from_string(&options.recorder.recorder)
         .map_err(|e| CaptureError::damaged(options.capture, format!("recorder id: {e}")))?;
     let (writer, recovered) = CaptureWriter::open(
-        options.storage,
+        options.storage.clone(),
         options.capture,
         options.meta,
         options.recorder,
@@ -100,10 +108,19 @@ pub fn start(
     let recorder = Recorder {
         sender: sender.clone(),
         next: next.clone(),
-        budget,
+        budget: budget.clone(),
         state: state.clone(),
     };
-    let run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);
+    let upkeep = upkeep::start(
+        options.storage,
+        options.capture,
+        Arc::new(Mutex::new(options.upkeep)),
+        state.clone(),
+        budget,
+    )
+    .map_err(CaptureError::io("start the upkeep of", options.capture))?;
+    let mut run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);
+    run.min_free = options.min_free;
     let handle = std::thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || run.run())
@@ -112,6 +129,7 @@ pub fn start(
         Arc::new(recorder),
         RecorderThread {
             handle,
+            upkeep,
             sender,
             wanted: Some(wanted),
         },
@@ -177,6 +195,7 @@ impl RecorderThread {
     /// Call it when the proxy has ended: what is taken later is lost.
     pub fn stop(self) -> Ledger {
         let _ = self.sender.send(Message::Stop);
+        self.upkeep.stop();
         self.handle.join().unwrap_or_default()
     }
 }

@@ -45,6 +45,10 @@ pub(super) struct Thread {
     known: Vec<(String, String, Option<String>)>,
     /// Exchanges since the last publication: a handful of kinds, so a list is faster than a map.
     counts: Vec<(String, Outcome, u64)>,
+    /// Bytes that the file system must keep free.
+    pub min_free: u64,
+    /// When its room was looked at last.
+    looked: Option<Instant>,
 }
 
 impl Thread {
@@ -71,6 +75,8 @@ impl Thread {
             want,
             known: Vec::new(),
             counts: Vec::new(),
+            min_free: 0,
+            looked: None,
         }
     }
 
@@ -130,6 +136,7 @@ impl Thread {
 
     fn handle(&mut self, message: Message) {
         match message {
+            Message::Taken(_) if self.low_on_space() => self.ledger.drop("disk_watermark", 1),
             Message::Taken(taken) => self.append(*taken),
             Message::GivenUp(reason) => self.ledger.drop(reason, 1),
             Message::Learned(learned) => self.learn(*learned),
@@ -161,6 +168,38 @@ impl Thread {
             }
             Err(_) => self.ledger.drop("decode_panic", 1),
         }
+    }
+
+    /// Looks at the room that is left, once a second.
+    fn low_on_space(&mut self) -> bool {
+        if self.min_free == 0 {
+            return false;
+        }
+        let low = &self.state.low_on_space;
+        let now = Instant::now();
+        if self.looked.is_none_or(|then| now - then >= IDLE) {
+            self.looked = Some(now);
+            let was = low.load(Relaxed);
+            // A little more room before it resumes, so that it does not begin and end by turns.
+            let needed = if was {
+                self.min_free / 10 * 11
+            } else {
+                self.min_free
+            };
+            // A file system that does not tell is one that cannot be watched.
+            let is = self.writer.free_bytes().is_ok_and(|free| free < needed);
+            low.store(is, Relaxed);
+            match (was, is) {
+                (false, true) => tracing::error!(
+                    "less than {} MiB are free: exchanges are dropped and counted until there is \
+                     room again",
+                    self.min_free >> 20
+                ),
+                (true, false) => tracing::warn!("there is room again: recording resumed"),
+                _ => {}
+            }
+        }
+        low.load(Relaxed)
     }
 
     fn count(&mut self, exchange: &Exchange) {

@@ -1,5 +1,6 @@
 //! Reading captures, sealed and growing segments alike.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,11 +13,13 @@ use parquet::file::reader::{ChunkReader, Length};
 use ulid::Ulid;
 
 use super::meta::read_json;
+use super::upkeep::journal;
+use super::upkeep::removed::{self, Removed};
 use super::{
     CaptureError, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, decode, find_last,
 };
 use crate::Exchange;
-use crate::storage::{ReadFile, Storage};
+use crate::storage::{Entry, ReadFile, Storage};
 
 /// Which columns a read touches. What is left out reads as `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +32,8 @@ pub enum Projection {
     Full,
 }
 
-/// One readable segment.
-#[derive(Debug, Clone)]
+/// One readable segment. Its file stays open: what replaces or removes it does not disturb readers.
+#[derive(Clone)]
 pub struct Segment {
     /// The segment.
     pub id: Ulid,
@@ -46,6 +49,19 @@ pub struct Segment {
     pub bytes: u64,
     /// The footer that was read.
     pub footer: Footer,
+    pub(super) file: Arc<dyn ReadFile>,
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment")
+            .field("path", &self.path)
+            .field("sealed", &self.sealed)
+            .field("rows", &self.rows)
+            .field("row_groups", &self.row_groups)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A capture, opened for reading. What is written later is not seen.
@@ -54,8 +70,21 @@ pub struct Capture {
     layout: Layout,
     meta: CaptureMeta,
     recorders: Vec<RecorderMeta>,
+    removed: BTreeMap<Ulid, Removed>,
     segments: Vec<Segment>,
     unreadable: Vec<CaptureError>,
+}
+
+/// Readable segments, and why others are not.
+type Found = (Vec<Segment>, Vec<CaptureError>);
+
+/// The names that say which segments a capture has.
+fn names(entries: &[Entry]) -> impl Iterator<Item = &str> {
+    let name = |e: &'_ Entry| !e.name.ends_with(".tmp");
+    entries
+        .iter()
+        .filter(move |e| name(e))
+        .map(|e| e.name.as_str())
 }
 
 impl Capture {
@@ -72,11 +101,11 @@ impl Capture {
             layout,
             meta,
             recorders: Vec::new(),
+            removed: BTreeMap::new(),
             segments: Vec::new(),
             unreadable: Vec::new(),
         };
-        capture.read_recorders()?;
-        capture.read_segments()?;
+        capture.read_stable()?;
         Ok(capture)
     }
 
@@ -88,6 +117,11 @@ impl Capture {
     /// `_recorders/*.json`, oldest first.
     pub fn recorders(&self) -> &[RecorderMeta] {
         &self.recorders
+    }
+
+    /// What left of each recorder's exchanges after they were recorded.
+    pub(super) fn removed(&self) -> &BTreeMap<Ulid, Removed> {
+        &self.removed
     }
 
     /// Readable segments, oldest first.
@@ -105,10 +139,6 @@ impl Capture {
         &self.layout
     }
 
-    pub(super) fn storage(&self) -> &dyn Storage {
-        self.storage.as_ref()
-    }
-
     /// The rows of one row group.
     ///
     /// # Errors
@@ -122,10 +152,6 @@ impl Capture {
         let damaged = |e: &dyn std::fmt::Display| {
             CaptureError::damaged(&segment.path, format!("row group {row_group}: {e}"))
         };
-        let file = self
-            .storage
-            .open(&segment.path)
-            .map_err(CaptureError::io("open", &segment.path))?;
         let metadata = segment.footer.metadata.clone();
         let mask = mask(projection, metadata.file_metadata().schema_descr());
         let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
@@ -138,7 +164,7 @@ impl Capture {
             .ok_or_else(|| damaged(&"there is no such row group"))?;
         let rows = usize::try_from(group.num_rows()).map_err(|e| damaged(&e))?;
         let file = Chunks {
-            file: Arc::from(file),
+            file: segment.file.clone(),
             end: segment.bytes,
         };
         let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
@@ -162,65 +188,121 @@ impl Capture {
     }
 
     fn read_recorders(&mut self) -> Result<(), CaptureError> {
+        self.recorders.clear();
+        self.removed.clear();
         let folder = self.layout.recorders();
         let entries = match self.storage.list(&folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(CaptureError::io("list", &folder)(e)),
         };
-        for entry in entries.iter().filter(|e| e.name.ends_with(".json")) {
+        for entry in &entries {
+            let Some(id) = Layout::parse_recorder(&entry.name) else {
+                continue;
+            };
             match read_json(self.storage.as_ref(), &folder.join(&entry.name)) {
                 Ok(meta) => self.recorders.push(meta),
                 Err(e) => self.unreadable.push(e),
             }
-        }
-        Ok(())
-    }
-
-    fn read_segments(&mut self) -> Result<(), CaptureError> {
-        let root = self.layout.root().to_owned();
-        let entries = self
-            .storage
-            .list(&root)
-            .map_err(CaptureError::io("list", &root))?;
-        for entry in entries {
-            let sealed = Layout::parse_sealed(&entry.name);
-            let Some(id) = sealed.or_else(|| Layout::parse_open(&entry.name)) else {
-                if entry.name.ends_with(".parquet") && !entry.is_dir {
-                    let why = "not a segment of a capture: its name is no ULID; move it elsewhere";
-                    self.unreadable
-                        .push(CaptureError::damaged(root.join(&entry.name), why));
-                }
-                continue;
-            };
-            match self.read_segment(id, sealed.is_some()) {
-                Ok(segment) => self.segments.extend(segment),
+            match removed::read(self.storage.as_ref(), &self.layout, id) {
+                Ok(removed) => self.removed.extend([(id, removed)]),
                 Err(e) => self.unreadable.push(e),
             }
         }
-        self.segments.sort_by_key(|s| s.id);
         Ok(())
     }
 
+    /// Reads books and footers that belong together.
+    ///
+    /// Upkeep may replace segments while they are listed, and a directory is not listed in one
+    /// instant: what vanished, or a listing that no longer holds afterwards, is read again.
+    fn read_stable(&mut self) -> Result<(), CaptureError> {
+        let mut before = self.list()?;
+        for _ in 0..5 {
+            (self.segments, self.unreadable) = self.read_listed(&before)?;
+            let vanished = self.unreadable.iter().any(CaptureError::is_not_found);
+            self.read_recorders()?;
+            let after = self.list()?;
+            if !vanished && names(&before).eq(names(&after)) {
+                break;
+            }
+            before = after;
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, CaptureError> {
+        let root = self.layout.root();
+        self.storage
+            .list(root)
+            .map_err(CaptureError::io("list", root))
+    }
+
+    fn read_listed(&self, entries: &[Entry]) -> Result<Found, CaptureError> {
+        let root = self.layout.root();
+        let (mut segments, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut replaced, mut decided) = (BTreeSet::new(), BTreeSet::new());
+        for id in entries
+            .iter()
+            .filter_map(|e| Layout::parse_journal(&e.name))
+        {
+            match journal::read(self.storage.as_ref(), &self.layout, id) {
+                Ok(journal) => {
+                    replaced.extend(journal.replaces());
+                    decided.extend(journal.by());
+                }
+                Err(e) => unreadable.push(e),
+            }
+        }
+        for entry in entries.iter().filter(|e| !e.is_dir) {
+            let name = entry.name.as_str();
+            let read = if let Some(id) = Layout::parse_sealed(name) {
+                if replaced.contains(&id) {
+                    continue;
+                }
+                self.read_segment(id, self.layout.sealed(id), true)
+            } else if let Some(id) = Layout::parse_open(name) {
+                self.read_segment(id, self.layout.open(id), false)
+            } else if let Some(id) =
+                Layout::parse_replacement(name).filter(|id| decided.contains(id))
+            {
+                self.read_segment(id, root.join(name), true)
+            } else {
+                if name.ends_with(".parquet") {
+                    let why = "not a segment of a capture: its name is no ULID; move it elsewhere";
+                    unreadable.push(CaptureError::damaged(root.join(name), why));
+                }
+                continue;
+            };
+            match read {
+                Ok(segment) => segments.extend(segment),
+                Err(e) => unreadable.push(e),
+            }
+        }
+        // Both names of one segment, where it got its final one during the listing.
+        segments.sort_by_key(|s: &Segment| s.id);
+        segments.dedup_by_key(|s| s.id);
+        Ok((segments, unreadable))
+    }
+
     /// `Ok(None)`: a growing segment without a checkpoint yet.
-    fn read_segment(&self, id: Ulid, sealed: bool) -> Result<Option<Segment>, CaptureError> {
-        let mut path = if sealed {
-            self.layout.sealed(id)
-        } else {
-            self.layout.open(id)
-        };
-        let mut sealed = sealed;
+    fn read_segment(
+        &self,
+        id: Ulid,
+        mut path: PathBuf,
+        mut sealed: bool,
+    ) -> Result<Option<Segment>, CaptureError> {
         let mut opened = self.storage.open(&path);
-        if !sealed
+        if path != self.layout.sealed(id)
             && opened
                 .as_ref()
                 .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
-            // Its writer sealed it between the listing and now.
+            // It got its final name between the listing and now.
             (path, sealed) = (self.layout.sealed(id), true);
             opened = self.storage.open(&path);
         }
-        let file = opened.map_err(CaptureError::io("open", &path))?;
+        let file: Arc<dyn ReadFile> = opened.map_err(CaptureError::io("open", &path))?.into();
         let read = CaptureError::io("read", &path);
         let footer = if sealed {
             super::footer::at(file.as_ref(), file.len(), Some(id)).map_err(read)?
@@ -235,12 +317,8 @@ impl Capture {
             return Ok(None);
         };
         if footer.note.format > FORMAT_VERSION {
-            let (found, supported) = (footer.note.format, FORMAT_VERSION);
-            return Err(CaptureError::TooNew {
-                path,
-                found,
-                supported,
-            });
+            let writer = footer.metadata.file_metadata().created_by();
+            return Err(CaptureError::too_new(path, footer.note.format, writer));
         }
         Ok(Some(Segment {
             id,
@@ -249,6 +327,7 @@ impl Capture {
             row_groups: footer.metadata.num_row_groups(),
             bytes: footer.end,
             footer,
+            file,
             path,
         }))
     }
@@ -276,11 +355,8 @@ pub(super) fn read_meta(
         .unwrap_or(0);
     let found = u32::try_from(found).unwrap_or(u32::MAX);
     if found > FORMAT_VERSION {
-        return Err(CaptureError::TooNew {
-            path,
-            found,
-            supported: FORMAT_VERSION,
-        });
+        let writer = value.get("version").and_then(serde_json::Value::as_str);
+        return Err(CaptureError::too_new(path, found, writer));
     }
     serde_json::from_value(value).map_err(|e| CaptureError::damaged(path, e))
 }

@@ -7,7 +7,6 @@ use ulid::Ulid;
 
 use super::{Capture, CaptureError, Ledger, Projection, Segment};
 use crate::digest::input_digest;
-use crate::xxh3::Hash64;
 
 /// What verification found.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -57,7 +56,7 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
     // The newest books that a growing segment holds, for recorders that still run.
     let mut growing: BTreeMap<Ulid, Ledger> = BTreeMap::new();
     for segment in capture.segments() {
-        spans(capture, segment, &mut problems)?;
+        spans(segment, &mut problems)?;
         let ledger = &segment.footer.note.ledger;
         growing
             .entry(segment.footer.note.recorder)
@@ -118,35 +117,19 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
 }
 
 /// Checks that footers list contiguous spans and that their bytes still give their digests.
-fn spans(
-    capture: &Capture,
-    segment: &Segment,
-    problems: &mut Vec<String>,
-) -> Result<(), CaptureError> {
+fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureError> {
     let path = &segment.path;
-    let file = capture
-        .storage()
-        .open(path)
-        .map_err(CaptureError::io("open", path))?;
-    let mut buffer = vec![0; 1 << 20];
+    let file = &segment.file;
     for (i, span) in segment.footer.note.digests.iter().enumerate() {
         if span.end > segment.bytes || span.start > span.end {
             problems.push(format!(
                 "{}: row group {i} lies outside the file",
                 path.display()
             ));
-            continue;
-        }
-        let mut hash = Hash64::new();
-        let mut at = span.start;
-        while at < span.end {
-            let n = usize::try_from((span.end - at).min(1 << 20)).expect("at most 1 MiB");
-            file.read_exact_at(&mut buffer[..n], at)
-                .map_err(CaptureError::io("read", path))?;
-            hash.update(&buffer[..n]);
-            at += n as u64;
-        }
-        if hash.digest() != span.xxh3 {
+        } else if !span
+            .holds(file.as_ref())
+            .map_err(CaptureError::io("read", path))?
+        {
             problems.push(format!(
                 "{}: row group {i} (bytes {}..{}) has changed since it was written",
                 path.display(),
@@ -180,11 +163,19 @@ fn books(
             (Some(_), _) => "stopped",
             (None, _) => "running",
         };
-        let newest = id.and_then(|id| growing.get(&id));
-        let ledger = match newest {
+        let left = id.and_then(|id| capture.removed().get(&id));
+        let newest = id
+            .and_then(|id| growing.get(&id))
+            .into_iter()
+            .chain(left.and_then(|left| left.ledger.as_ref()))
+            .max_by_key(|ledger| ledger.accepted);
+        let mut ledger = match newest {
             Some(newest) if state == "running" => newest.clone(),
             _ => meta.ledger.clone(),
         };
+        if let Some(left) = left {
+            ledger.removed.clone_from(&left.removed);
+        }
         let on_disk = id.and_then(|id| seen.get(&id)).map_or(0, HashSet::len) as u64;
         let balances = ledger.balances();
         let name = &meta.recorder;
@@ -202,7 +193,10 @@ fn books(
             .saturating_sub(ledger.removed.values().sum());
         if on_disk != expected {
             problems.push(format!(
-                "recorder {name}: {expected} exchanges should be on disk, {on_disk} are"
+                "recorder {name}: {expected} exchanges should be on disk (recorded {}, removed \
+                 since {}), {on_disk} are",
+                ledger.recorded,
+                ledger.removed.values().sum::<u64>()
             ));
         }
         if state == "stopped" && ledger.in_flight != 0 {
