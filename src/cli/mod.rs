@@ -19,6 +19,8 @@ mod record;
 #[cfg(feature = "replay")]
 mod replay;
 #[cfg(feature = "replay")]
+mod runtimes;
+#[cfg(feature = "replay")]
 mod serve;
 #[cfg(feature = "replay")]
 mod shapes;
