@@ -165,11 +165,10 @@ fn deletion_reaches_every_sealed_segment_and_says_what_still_grows() {
     let live = Ulid::generate();
     let mut writer = open_writer(dir.path(), live, WriterOptions::default());
     let mut ledger = Ledger::default();
-    accept(
-        &mut writer,
-        &mut ledger,
-        exchange(live, 3, Bytes::from_static(b"abc")),
-    );
+    for seq in 0..4 {
+        let e = exchange(live, seq, Bytes::from_static(b"abc"));
+        accept(&mut writer, &mut ledger, e);
+    }
     writer.checkpoint(&mut ledger).unwrap();
     let matches = |e: &inferdiff_schemas::Exchange| e.client_request_id.as_deref() == Some("r3");
     let deleted = upkeep(dir.path()).delete(&matches, &mut go).unwrap();
@@ -180,7 +179,7 @@ fn deletion_reaches_every_sealed_segment_and_says_what_still_grows() {
     whole(dir.path());
     let left = read_all(dir.path());
     assert_eq!(left.iter().filter(|e| matches(e)).count(), 1);
-    assert_eq!(left.len(), 11);
+    assert_eq!(left.len(), 14);
     writer.close(&mut ledger, "now".into()).unwrap();
     let deleted = upkeep(dir.path()).delete(&matches, &mut go).unwrap();
     assert_eq!((deleted.exchanges, deleted.growing), (1, 0));
@@ -192,7 +191,8 @@ fn deletion_reaches_every_sealed_segment_and_says_what_still_grows() {
             .find(|b| b.recorder == r.to_string());
         found.unwrap().clone()
     };
-    assert_eq!((books(recorder).on_disk, books(live).on_disk), (5, 0));
+    assert_eq!((books(recorder).on_disk, books(live).on_disk), (5, 3));
+    assert_eq!(books(live).gaps, [(3, 3)]);
     assert_eq!(books(live).ledger.removed["deleted"], 1);
     // Nothing of them is left in any file.
     for entry in Disk.list(dir.path()).unwrap().iter().filter(|e| !e.is_dir) {
@@ -262,4 +262,45 @@ fn an_open_capture_is_read_to_its_end_although_its_segments_are_replaced() {
             .len();
     }
     assert_eq!(rows, 16);
+}
+
+#[test]
+fn a_damaged_last_footer_hides_one_checkpoint_and_strangers_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Ulid::generate();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    for seq in 0..3 {
+        let e = exchange(recorder, seq, Bytes::from_static(b"abc"));
+        accept(&mut writer, &mut ledger, e);
+        writer.checkpoint(&mut ledger).unwrap();
+    }
+    writer.close(&mut ledger, "now".into()).unwrap();
+    std::fs::write(dir.path().join("README.txt"), "hello").unwrap();
+    let path = Capture::open(Arc::new(Disk), dir.path())
+        .unwrap()
+        .segments()[0]
+        .path
+        .clone();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() - 100;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    let capture = Capture::open(Arc::new(Disk), dir.path()).unwrap();
+    let report = verify(&capture).unwrap();
+    assert_eq!((report.ok, report.rows), (false, 2));
+    assert!(
+        report.problems[0].contains("does not end with a footer"),
+        "{:?}",
+        report.problems
+    );
+    assert_eq!(report.foreign, ["README.txt"]);
+    assert_eq!(report.recorders[0].gaps, [(2, 2)]);
+    let one = MergeOptions {
+        fan_in: 2,
+        any_size: true,
+        ..MergeOptions::default()
+    };
+    record(dir.path(), 1);
+    assert_eq!(upkeep(dir.path()).merge(&one, &mut go).unwrap().written, 0);
 }

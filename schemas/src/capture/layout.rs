@@ -98,4 +98,21 @@ impl Layout {
     pub fn parse_recorder(name: &str) -> Option<Ulid> {
         Ulid::from_string(name.strip_suffix(".json")?).ok()
     }
+
+    /// True for names of a capture's own files and folders, finished or not.
+    pub fn is_known(name: &str) -> bool {
+        const FIXED: [&str; 3] = ["_capture.json", "_recorders", "_upkeep.lock"];
+        let torn = |name: &str| {
+            let id = name.strip_prefix('_')?.strip_suffix(".parquet.torn")?;
+            Ulid::from_string(id).ok()
+        };
+        FIXED.contains(&name)
+            || name.ends_with(".tmp")
+            || Self::parse_sealed(name)
+                .or(Self::parse_open(name))
+                .or(Self::parse_replacement(name))
+                .or(Self::parse_journal(name))
+                .or(torn(name))
+                .is_some()
+    }
 }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::reader::{ChunkReader, Length};
 use ulid::Ulid;
@@ -73,6 +74,7 @@ pub struct Capture {
     removed: BTreeMap<Ulid, Removed>,
     segments: Vec<Segment>,
     unreadable: Vec<CaptureError>,
+    foreign: Vec<String>,
 }
 
 /// Readable segments, and why others are not.
@@ -104,6 +106,7 @@ impl Capture {
             removed: BTreeMap::new(),
             segments: Vec::new(),
             unreadable: Vec::new(),
+            foreign: Vec::new(),
         };
         capture.read_stable()?;
         Ok(capture)
@@ -134,6 +137,11 @@ impl Capture {
         &self.unreadable
     }
 
+    /// Names in the folder that are not a capture's.
+    pub fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
     /// Where it lies.
     pub fn layout(&self) -> &Layout {
         &self.layout
@@ -152,27 +160,9 @@ impl Capture {
         let damaged = |e: &dyn std::fmt::Display| {
             CaptureError::damaged(&segment.path, format!("row group {row_group}: {e}"))
         };
-        let metadata = segment.footer.metadata.clone();
-        let mask = mask(projection, metadata.file_metadata().schema_descr());
-        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
-            .map_err(|e| damaged(&e))?;
-        let group = segment
-            .footer
-            .metadata
-            .row_groups()
-            .get(row_group)
-            .ok_or_else(|| damaged(&"there is no such row group"))?;
-        let rows = usize::try_from(group.num_rows()).map_err(|e| damaged(&e))?;
-        let file = Chunks {
-            file: segment.file.clone(),
-            end: segment.bytes,
-        };
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_row_groups(vec![row_group])
-            .with_projection(mask)
-            .with_batch_size(rows.max(1))
-            .build()
-            .map_err(|e| damaged(&e))?;
+        let schema = segment.footer.metadata.file_metadata().schema_descr();
+        let (rows, batches) =
+            batches(segment, row_group, mask(projection, schema)).map_err(|e| damaged(&e))?;
         let mut out = Vec::with_capacity(rows);
         for batch in batches {
             let batch = batch.map_err(|e| damaged(&e))?;
@@ -185,6 +175,23 @@ impl Capture {
             )));
         }
         Ok(out)
+    }
+
+    /// The columns of a row group of which some page does not decode.
+    pub(super) fn damaged_columns(&self, segment: &Segment, row_group: usize) -> Vec<String> {
+        let schema = segment.footer.metadata.file_metadata().schema_descr();
+        let decodes = |leaf: usize| {
+            let mask = ProjectionMask::leaves(schema, [leaf]);
+            batches(segment, row_group, mask).is_ok_and(|(rows, batches)| {
+                let read = batches.map(|b| b.map_or(0, |b| b.num_rows()));
+                read.sum::<usize>() == rows
+            })
+        };
+        let leaves = schema.columns().iter().enumerate();
+        leaves
+            .filter(|(leaf, _)| !decodes(*leaf))
+            .map(|(_, column)| column.path().string())
+            .collect()
     }
 
     fn read_recorders(&mut self) -> Result<(), CaptureError> {
@@ -221,6 +228,8 @@ impl Capture {
         for _ in 0..5 {
             (self.segments, self.unreadable) = self.read_listed(&before)?;
             let vanished = self.unreadable.iter().any(CaptureError::is_not_found);
+            let strangers = before.iter().filter(|e| !Layout::is_known(&e.name));
+            self.foreign = strangers.map(|e| e.name.clone()).collect();
             self.read_recorders()?;
             let after = self.list()?;
             if !vanished && names(&before).eq(names(&after)) {
@@ -275,7 +284,10 @@ impl Capture {
                 continue;
             };
             match read {
-                Ok(segment) => segments.extend(segment),
+                Ok((segment, damage)) => {
+                    segments.extend(segment);
+                    unreadable.extend(damage);
+                }
                 Err(e) => unreadable.push(e),
             }
         }
@@ -285,13 +297,13 @@ impl Capture {
         Ok((segments, unreadable))
     }
 
-    /// `Ok(None)`: a growing segment without a checkpoint yet.
+    /// The segment (`None`: a growing one without a checkpoint yet), and what of it is damaged.
     fn read_segment(
         &self,
         id: Ulid,
         mut path: PathBuf,
         mut sealed: bool,
-    ) -> Result<Option<Segment>, CaptureError> {
+    ) -> Result<(Option<Segment>, Option<CaptureError>), CaptureError> {
         let mut opened = self.storage.open(&path);
         if path != self.layout.sealed(id)
             && opened
@@ -304,23 +316,26 @@ impl Capture {
         }
         let file: Arc<dyn ReadFile> = opened.map_err(CaptureError::io("open", &path))?.into();
         let read = CaptureError::io("read", &path);
-        let footer = if sealed {
-            super::footer::at(file.as_ref(), file.len(), Some(id)).map_err(read)?
-        } else {
-            find_last(file.as_ref(), Some(id)).map_err(read)?
-        };
-        let Some(footer) = footer else {
+        let Some(footer) = find_last(file.as_ref(), Some(id)).map_err(read)? else {
             if sealed {
-                let why = "it does not end with a footer that names this segment";
+                let why = "no footer in it names this segment";
                 return Err(CaptureError::damaged(path, why));
             }
-            return Ok(None);
+            return Ok((None, None));
         };
+        let damage = (sealed && footer.end != file.len()).then(|| {
+            let why = format!(
+                "it does not end with a footer that names this segment; what it held at its \
+                 checkpoint at byte {} is readable",
+                footer.end
+            );
+            CaptureError::damaged(&path, why)
+        });
         if footer.note.format > FORMAT_VERSION {
             let writer = footer.metadata.file_metadata().created_by();
             return Err(CaptureError::too_new(path, footer.note.format, writer));
         }
-        Ok(Some(Segment {
+        let segment = Segment {
             id,
             sealed,
             rows: u64::try_from(footer.metadata.file_metadata().num_rows()).unwrap_or(0),
@@ -329,7 +344,8 @@ impl Capture {
             footer,
             file,
             path,
-        }))
+        };
+        Ok((Some(segment), damage))
     }
 }
 
@@ -359,6 +375,30 @@ pub(super) fn read_meta(
         return Err(CaptureError::too_new(path, found, writer));
     }
     serde_json::from_value(value).map_err(|e| CaptureError::damaged(path, e))
+}
+
+/// The number of rows of a row group, and its batches.
+fn batches(
+    segment: &Segment,
+    row_group: usize,
+    mask: ProjectionMask,
+) -> Result<(usize, ParquetRecordBatchReader), parquet::errors::ParquetError> {
+    let metadata = segment.footer.metadata.clone();
+    let group = metadata.row_groups().get(row_group).ok_or_else(|| {
+        parquet::errors::ParquetError::General("there is no such row group".to_owned())
+    })?;
+    let rows = usize::try_from(group.num_rows())?;
+    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
+    let file = Chunks {
+        file: segment.file.clone(),
+        end: segment.bytes,
+    };
+    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+        .with_row_groups(vec![row_group])
+        .with_projection(mask)
+        .with_batch_size(rows.max(1))
+        .build()?;
+    Ok((rows, batches))
 }
 
 fn mask(

@@ -1,11 +1,12 @@
-//! `captures verify`: every footer, span digest, page, input digest and book.
+//! `captures verify`: every footer, span digest, page, input digest, sequence number and book.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Serialize;
 use ulid::Ulid;
 
 use super::{Capture, CaptureError, Ledger, Projection, Segment};
+use crate::Exchange;
 use crate::digest::input_digest;
 
 /// What verification found.
@@ -23,6 +24,8 @@ pub struct Report {
     pub recorders: Vec<Books>,
     /// What is wrong, one sentence each.
     pub problems: Vec<String>,
+    /// Names in the folder that are not a capture's. They do no harm and are not looked into.
+    pub foreign: Vec<String>,
 }
 
 /// The books of one recorder against what is on disk.
@@ -38,6 +41,9 @@ pub struct Books {
     pub balances: bool,
     /// Exchanges of it found on disk.
     pub on_disk: u64,
+    /// Sequence numbers below `accepted` that are not on disk, as ranges (both ends included): they
+    /// were dropped, removed, or in flight. The first hundred.
+    pub gaps: Vec<(u64, u64)>,
 }
 
 /// Checks a capture whole. Reads one row group at a time.
@@ -52,11 +58,12 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
         .collect();
     let mut seen: BTreeMap<Ulid, HashSet<u64>> = BTreeMap::new();
     let mut repeated = 0u64;
+    let mut parts = Parts::default();
     let (mut rows, mut exchanges) = (0, 0);
     // The newest books that a growing segment holds, for recorders that still run.
     let mut growing: BTreeMap<Ulid, Ledger> = BTreeMap::new();
     for segment in capture.segments() {
-        spans(segment, &mut problems)?;
+        spans(capture, segment, &mut problems)?;
         let ledger = &segment.footer.note.ledger;
         growing
             .entry(segment.footer.note.recorder)
@@ -77,6 +84,7 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
             };
             for exchange in read {
                 rows += 1;
+                parts.see(&exchange);
                 if exchange.last {
                     exchanges += 1;
                     if !seen
@@ -106,6 +114,7 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
         problems.push(format!("{repeated} exchanges are there more than once"));
     }
     let recorders = books(capture, &seen, &growing, &mut problems);
+    parts.check(&recorders, &mut problems);
     Ok(Report {
         ok: problems.is_empty(),
         segments: capture.segments().len() as u64,
@@ -113,11 +122,16 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
         exchanges,
         recorders,
         problems,
+        foreign: capture.foreign().to_vec(),
     })
 }
 
 /// Checks that footers list contiguous spans and that their bytes still give their digests.
-fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureError> {
+fn spans(
+    capture: &Capture,
+    segment: &Segment,
+    problems: &mut Vec<String>,
+) -> Result<(), CaptureError> {
     let path = &segment.path;
     let file = &segment.file;
     for (i, span) in segment.footer.note.digests.iter().enumerate() {
@@ -130,8 +144,14 @@ fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureErr
             .holds(file.as_ref())
             .map_err(CaptureError::io("read", path))?
         {
+            let columns = capture.damaged_columns(segment, i);
+            let where_ = if columns.is_empty() {
+                "every page still decodes: some value, level or statistic is another".to_owned()
+            } else {
+                format!("pages of {} do not decode", columns.join(", "))
+            };
             problems.push(format!(
-                "{}: row group {i} (bytes {}..{}) has changed since it was written",
+                "{}: row group {i} (bytes {}..{}) has changed since it was written: {where_}",
                 path.display(),
                 span.start,
                 span.end
@@ -147,6 +167,61 @@ fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureErr
         ));
     }
     Ok(())
+}
+
+/// The ranges below `end` that `numbers` leaves out; the first hundred.
+fn gaps(numbers: &BTreeSet<u64>, end: u64) -> Vec<(u64, u64)> {
+    let mut gaps = Vec::new();
+    let mut next = 0;
+    for number in numbers.range(..end).copied().chain([end]) {
+        if number > next {
+            gaps.push((next, number - 1));
+        }
+        next = number + 1;
+        if gaps.len() == 100 {
+            break;
+        }
+    }
+    gaps
+}
+
+/// The parts of long streams.
+#[derive(Default)]
+struct Parts(BTreeMap<(Ulid, u64), (BTreeSet<u32>, Option<u32>)>);
+
+impl Parts {
+    fn see(&mut self, e: &Exchange) {
+        if e.part == 0 && e.last {
+            return;
+        }
+        let (parts, last) = self.0.entry((e.recorder, e.seq)).or_default();
+        parts.insert(e.part);
+        if e.last {
+            *last = Some(e.part);
+        }
+    }
+
+    /// A stream of which the last part is there has all of them, unless some left with a segment.
+    fn check(&self, recorders: &[Books], problems: &mut Vec<String>) {
+        for ((recorder, seq), (parts, last)) in &self.0 {
+            let name = recorder.to_string();
+            let books = recorders.iter().find(|b| b.recorder == name);
+            if books.is_some_and(|b| !b.ledger.removed.is_empty()) {
+                continue;
+            }
+            match last {
+                Some(last) if (parts.len() as u64) <= u64::from(*last) => problems.push(format!(
+                    "exchange {name}-{seq}: {} of {} parts are there",
+                    parts.len(),
+                    last + 1
+                )),
+                None if books.is_some_and(|b| b.state == "stopped") => {
+                    problems.push(format!("exchange {name}-{seq}: its last part is missing"))
+                }
+                _ => {}
+            }
+        }
+    }
 }
 
 fn books(
@@ -199,6 +274,16 @@ fn books(
                 ledger.removed.values().sum::<u64>()
             ));
         }
+        let numbers: BTreeSet<u64> = id
+            .and_then(|id| seen.get(&id))
+            .map(|seen| seen.iter().copied().collect())
+            .unwrap_or_default();
+        if let Some(beyond) = numbers.range(ledger.accepted..).next() {
+            problems.push(format!(
+                "recorder {name}: exchange {beyond} is there, but only {} were accepted",
+                ledger.accepted
+            ));
+        }
         if state == "stopped" && ledger.in_flight != 0 {
             problems.push(format!(
                 "recorder {name} stopped with {} exchanges neither recorded nor dropped",
@@ -208,6 +293,7 @@ fn books(
         out.push(Books {
             recorder: name.clone(),
             state,
+            gaps: gaps(&numbers, ledger.accepted),
             ledger,
             balances,
             on_disk,

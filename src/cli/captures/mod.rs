@@ -265,9 +265,24 @@ fn check(args: &CaptureArgs) -> Ended {
                     "does NOT balance"
                 }
             );
+            if !b.gaps.is_empty() {
+                let range = |&(a, z): &(u64, u64)| {
+                    if a == z {
+                        a.to_string()
+                    } else {
+                        format!("{a}..{z}")
+                    }
+                };
+                let shown: Vec<_> = b.gaps.iter().take(5).map(range).collect();
+                let more = if b.gaps.len() > 5 { ", …" } else { "" };
+                text += &format!("  not on disk: {}{more}\n", shown.join(", "));
+            }
             for (reason, n) in &b.ledger.removed {
                 text += &format!("  removed since: {n} {reason}\n");
             }
+        }
+        for name in &report.foreign {
+            text += &format!("not looked into: {name}, which is not a capture's\n");
         }
         for problem in &report.problems {
             text += &format!("problem: {problem}\n");

@@ -164,6 +164,9 @@ impl Upkeep {
 /// True where every byte of a sealed segment is as it was written: only then may its rows be
 /// written again, under new digests.
 pub(super) fn is_intact(segment: &Segment) -> Result<bool, CaptureError> {
+    if segment.footer.end != segment.file.len() {
+        return Ok(false);
+    }
     for span in &segment.footer.note.digests {
         let holds = span.holds(segment.file.as_ref());
         if !holds.map_err(CaptureError::io("read", &segment.path))? {
