@@ -7,9 +7,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use inferdiff_replay::runner::{StageMessage, run_stage};
-use inferdiff_replay::runtime::{OnnxRuntime, Recorded, Runtimes, Scripted};
 
-use super::{Ended, Failure};
+use super::{Ended, Failure, runtimes};
 
 /// Replays one stage of a run.
 #[derive(Args)]
@@ -37,10 +36,8 @@ pub fn run(args: &StageArgs) -> Ended {
         // Where the orchestrator is gone the death signal is on its way.
         let _ = messages.write_all(&line);
     };
-    let runtimes = Runtimes::new()
-        .with(OnnxRuntime::default())
-        .with(Recorded)
-        .with(Scripted);
+    // Stages of a run name their library.
+    let runtimes = runtimes::all(None);
     run_stage(&args.run, &args.stage, &runtimes, args.careful, &mut tell)
         .map_err(Failure::usage)?;
     Ok(0)

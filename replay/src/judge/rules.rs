@@ -3,7 +3,7 @@
 use inferdiff_schemas::run::manifest::StageState;
 use inferdiff_schemas::run::verdicts::{Basis, Direction, MetricVerdict, Verdict};
 
-use super::acted::did_not_act;
+use super::applied::did_not_act;
 use super::collect::StageData;
 
 /// The verdict of a stage: what ran at all comes first, then bits, then metrics, then tolerance.
@@ -21,7 +21,10 @@ pub(super) fn stage(
     if let Some((verdict, why)) = not_run(data) {
         return (verdict, None, why);
     }
-    let idle = did_not_act(&data.stage, &reference.stage, data.evidence.as_ref());
+    let idle = did_not_act(
+        (&data.stage, data.evidence.as_ref()),
+        (&reference.stage, reference.evidence.as_ref()),
+    );
     if data.all_bits_equal {
         if let Some(shown) = idle {
             return (Verdict::NotApplied, None, shown);

@@ -214,7 +214,7 @@ impl Sample {
             items.any(|s| s.stage.to_bits() != s.reference.to_bits())
         };
         let changed = groups.iter().filter(differs).count() as u64;
-        let mut seen = Seen {
+        let seen = Seen {
             delta: t - r,
             standard_error: 0.0,
             clusters: groups.len(),
@@ -234,14 +234,10 @@ impl Sample {
                 _ => f64::NAN,
             }
         };
-        let first = ClusterEstimate::with(&seen, SEED, &mut resample);
-        if let Some([low, high]) = first.interval(0.6827).filter(|_| first.is_bootstrap()) {
-            seen.standard_error = (high - low) / 2.0;
+        let mut estimate = ClusterEstimate::with(&seen, SEED, &mut resample);
+        if let Some([low, high]) = estimate.interval(0.6827).filter(|_| estimate.is_bootstrap()) {
+            estimate.standard_error = (high - low) / 2.0;
         }
-        let estimate = ClusterEstimate {
-            standard_error: seen.standard_error,
-            ..first
-        };
         (self.reference, self.stage, self.delta) = (Some(r), t, t - r);
         self.estimate = Estimate::Clusters(estimate);
         Some(())
