@@ -254,8 +254,12 @@ fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<LabelKind, Str
             item: u32::try_from(item).map_err(|_| format!("row {i}: item {item} is no row"))?,
             label: Label {
                 label: match kind {
-                    LabelKind::Class => LabelValue::Class(label.as_primitive::<Int64Type>().value(i)),
-                    LabelKind::Text => LabelValue::Text(label.as_string::<i32>().value(i).to_owned()),
+                    LabelKind::Class => {
+                        LabelValue::Class(label.as_primitive::<Int64Type>().value(i))
+                    }
+                    LabelKind::Text => {
+                        LabelValue::Text(label.as_string::<i32>().value(i).to_owned())
+                    }
                     LabelKind::Score => {
                         let score = label.as_primitive::<Float64Type>().value(i);
                         if !score.is_finite() {

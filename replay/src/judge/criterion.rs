@@ -52,7 +52,10 @@ pub(super) fn criterion(
 fn evidence(source: &Source<'_>) -> Result<(Vec<MetricSpec>, String), JudgeError> {
     let samples = source.samples()?;
     let reference = &source.manifest.ladder.stages[0];
-    let model = reference.model.as_ref().filter(|_| reference.runtime.starts_with("onnx"));
+    let model = reference
+        .model
+        .as_ref()
+        .filter(|_| reference.runtime.starts_with("onnx"));
     let operators: BTreeMap<String, String> = model
         .and_then(|m| std::fs::read(m).ok())
         .map_or_else(BTreeMap::new, |bytes| final_operators(&bytes));
@@ -68,7 +71,10 @@ fn evidence(source: &Source<'_>) -> Result<(Vec<MetricSpec>, String), JudgeError
                 words.push(format!("{spec}, because {why}"));
                 specs.push(MetricSpec { spec, margin: None });
             }
-            None => open.push(format!("{output}: {}", choices(row, kind.is_some()).join(", "))),
+            None => open.push(format!(
+                "{output}: {}",
+                choices(row, kind.is_some()).join(", ")
+            )),
         }
     }
     // Labels belong to one output; where several could take them, the user must say which.
@@ -88,7 +94,10 @@ fn evidence(source: &Source<'_>) -> Result<(Vec<MetricSpec>, String), JudgeError
         }
         return Ok((
             specs,
-            format!("tolerance only; metrics that could be chosen: {}", open.join("; ")),
+            format!(
+                "tolerance only; metrics that could be chosen: {}",
+                open.join("; ")
+            ),
         ));
     }
     Ok((specs, format!("default {}", words.join("; "))))

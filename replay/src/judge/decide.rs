@@ -33,7 +33,11 @@ pub(super) fn decide(
     criterion: String,
 ) -> Result<Verdicts, JudgeError> {
     let reference = &stages[0];
-    let weighting = Weighting::new(source.requests, options.cluster_by.as_deref(), source.labels)?;
+    let weighting = Weighting::new(
+        source.requests,
+        options.cluster_by.as_deref(),
+        source.labels,
+    )?;
     let mut judged = Vec::new();
     for (stage, data) in stages.iter().enumerate().skip(1) {
         // Stages of which nothing was compared have failed: they are no part of the family.
@@ -138,7 +142,11 @@ fn sliced(
             let Some(s) = Sample::new(part, kind, weighting, &NoiseOf::new()) else {
                 continue;
             };
-            let null = if s.absolute { 0.0 } else { asked.metric.margin.unwrap_or(0.0) };
+            let null = if s.absolute {
+                0.0
+            } else {
+                asked.metric.margin.unwrap_or(0.0)
+            };
             let slice = SliceVerdict {
                 by: by.clone(),
                 value: value.clone(),

@@ -66,9 +66,8 @@ pub(super) fn stage(
     } else {
         "a metric (--metric) or labels"
     };
-    let why = format!(
-        "{n} of {of} items are beyond tolerance; whether that matters needs {need}{fault}"
-    );
+    let why =
+        format!("{n} of {of} items are beyond tolerance; whether that matters needs {need}{fault}");
     (Verdict::Inconclusive, Some(Basis::Tolerance), why)
 }
 

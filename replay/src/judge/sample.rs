@@ -96,11 +96,7 @@ impl Estimate {
         let (mut low, mut high) = (0.0f64, 1.0f64);
         for _ in 0..40 {
             let p = 0.5 * (low + high);
-            if excluded(p) {
-                high = p
-            } else {
-                low = p
-            }
+            if excluded(p) { high = p } else { low = p }
         }
         high
     }
@@ -124,7 +120,10 @@ impl Sample {
         let is_yes_or_no = |v: f64| v == 0.0 || v == 1.0;
         for (i, s) in scores.items.iter().enumerate() {
             let (w, key) = weighting.of(s.request, s.item);
-            let own = noise.get(&(s.request, s.item)).copied().unwrap_or(s.reference);
+            let own = noise
+                .get(&(s.request, s.item))
+                .copied()
+                .unwrap_or(s.reference);
             plain &= (*first.get_or_insert(w) - w).abs() <= 1e-12 * w;
             plain &= is_yes_or_no(s.reference) && is_yes_or_no(s.stage) && is_yes_or_no(own);
             b += u64::from(s.reference > s.stage);
@@ -143,7 +142,8 @@ impl Sample {
         }
         first?;
         let n = scores.items.len() as u64;
-        let count = |test: fn(&Scored) -> bool| scores.items.iter().filter(|s| test(s)).count() as u64;
+        let count =
+            |test: fn(&Scored) -> bool| scores.items.iter().filter(|s| test(s)).count() as u64;
         let groups: Vec<Group> = clusters.into_values().collect();
         plain &= groups.iter().all(|g| g.items.len() == 1);
         let noisy = !scores.absolute && !noise.is_empty();
@@ -201,12 +201,23 @@ impl Sample {
         let (r, t) = (reference.at(&weights)?, stage.at(&weights)?);
         // One cluster moves the area by at most its shares of the positives and the negatives.
         let shares = |wanted: bool| {
-            let of = |g: &Group| g.items.iter().filter(|(i, _)| positive[*i] == wanted).count();
+            let of = |g: &Group| {
+                g.items
+                    .iter()
+                    .filter(|(i, _)| positive[*i] == wanted)
+                    .count()
+            };
             let all: usize = groups.iter().map(of).sum();
             #[expect(clippy::cast_precision_loss, reason = "counts of items")]
-            groups.iter().map(move |g| of(g) as f64 / all as f64).collect::<Vec<f64>>()
+            groups
+                .iter()
+                .map(move |g| of(g) as f64 / all as f64)
+                .collect::<Vec<f64>>()
         };
-        let heaviest = shares(true).into_iter().zip(shares(false)).map(|(p, n)| p + n);
+        let heaviest = shares(true)
+            .into_iter()
+            .zip(shares(false))
+            .map(|(p, n)| p + n);
         #[expect(clippy::cast_precision_loss, reason = "a count of clusters")]
         let heaviest = heaviest.fold(0.0, f64::max) * groups.len() as f64;
         let differs = |g: &&Group| {
@@ -235,7 +246,10 @@ impl Sample {
             }
         };
         let mut estimate = ClusterEstimate::with(&seen, SEED, &mut resample);
-        if let Some([low, high]) = estimate.interval(0.6827).filter(|_| estimate.is_bootstrap()) {
+        if let Some([low, high]) = estimate
+            .interval(0.6827)
+            .filter(|_| estimate.is_bootstrap())
+        {
             estimate.standard_error = (high - low) / 2.0;
         }
         (self.reference, self.stage, self.delta) = (Some(r), t, t - r);
@@ -344,7 +358,10 @@ mod tests {
                 alarms += i32::from(rejected && (low > 0.0 || high < 0.0));
             }
             println!("{per} items an exchange, shared {shared}: {alarms} false alarms of {runs}");
-            assert!(f64::from(alarms) <= 0.05 * runs as f64, "{per} {shared}: {alarms}");
+            assert!(
+                f64::from(alarms) <= 0.05 * runs as f64,
+                "{per} {shared}: {alarms}"
+            );
         }
     }
 
@@ -362,7 +379,10 @@ mod tests {
         let s = sample(&few, &Kind::Tau, |_| 1.0);
         let [low, high] = s.estimate.interval(0.90).unwrap();
         assert!(low < -0.01 && high >= 0.0, "{low} {high}");
-        assert_eq!(sample(&few, &Kind::Mae, |_| 1.0).estimate.interval(0.9), None);
+        assert_eq!(
+            sample(&few, &Kind::Mae, |_| 1.0).estimate.interval(0.9),
+            None
+        );
     }
 
     #[test]
@@ -370,11 +390,17 @@ mod tests {
         let all = scores(500, 1, false, |i| (1.0, f64::from(u8::from(i % 2 == 0))));
         let requests = requests(500, |_| 1.0);
         let weighting = Weighting::new(&requests, None, None).unwrap();
-        let noise: NoiseOf = (0..500).filter(|i| i % 4 < 2).map(|i| ((i, 0), 0.0)).collect();
+        let noise: NoiseOf = (0..500)
+            .filter(|i| i % 4 < 2)
+            .map(|i| ((i, 0), 0.0))
+            .collect();
         let s = Sample::new(&all, &Kind::Top1, &weighting, &noise).unwrap();
         assert_eq!(s.flips, 250);
         assert!(s.estimate.p_value(0.005) < 1e-6, "raw flips are many");
-        assert!(s.beyond_noise().p_value(0.005) > 0.1, "but no more than noise");
+        assert!(
+            s.beyond_noise().p_value(0.005) > 0.1,
+            "but no more than noise"
+        );
     }
 
     #[test]
@@ -389,7 +415,11 @@ mod tests {
             sample(&all, &Kind::Auc { index: None }, |_| 1.0)
         };
         let worse = of(3.0);
-        assert!(worse.delta < -0.05 && worse.estimate.p_value(0.0) < 0.01, "{}", worse.delta);
+        assert!(
+            worse.delta < -0.05 && worse.estimate.p_value(0.0) < 0.01,
+            "{}",
+            worse.delta
+        );
         let same = of(0.0);
         assert_eq!(same.delta, 0.0);
         let [low, high] = same.estimate.interval(0.9).unwrap();

@@ -88,7 +88,9 @@ impl Source<'_> {
             ..Scores::default()
         };
         for item in items {
-            let label = self.labels.and_then(|l| l.by_item.get(&(item.request, item.item)));
+            let label = self
+                .labels
+                .and_then(|l| l.by_item.get(&(item.request, item.item)));
             // Without a comparison there is no agreement. With one, two items that both hold NaN
             // agree: neither has a top-1, and with labels neither is right.
             let agree = match kind {
@@ -174,7 +176,9 @@ impl Source<'_> {
                             }
                             None => None,
                         };
-                        let label = self.labels.and_then(|l| l.by_item.get(&(request, item.item)));
+                        let label = self
+                            .labels
+                            .and_then(|l| l.by_item.get(&(request, item.item)));
                         let answers = ItemAnswers {
                             request,
                             recorder: key.0,

@@ -38,9 +38,8 @@ impl<'a> Weighting<'a> {
         });
         let clusters = cluster_by
             .map(|by| {
-                let value = property(by).map_err(|why| {
-                    JudgeError::Criterion(format!("--cluster-by {by}: {why}"))
-                })?;
+                let value = property(by)
+                    .map_err(|why| JudgeError::Criterion(format!("--cluster-by {by}: {why}")))?;
                 let clusters: Vec<_> = requests.iter().map(value).collect();
                 if clusters.iter().all(Option::is_none) {
                     return Err(JudgeError::Criterion(format!(
@@ -86,9 +85,11 @@ pub(super) fn property(by: &str) -> Result<Property, String> {
             Box::new(move |r| r.header(&name))
         }
         _ => {
-            return Err("known: model, model_version, sequence_id, client_request_id, shape, \
+            return Err(
+                "known: model, model_version, sequence_id, client_request_id, shape, \
                         header:NAME"
-                .to_owned());
+                    .to_owned(),
+            );
         }
     })
 }
@@ -118,7 +119,10 @@ fn bucket(shapes: &str) -> String {
 }
 
 /// Items of each value of a property, by value; exchanges without it are left out.
-pub(super) fn slices(requests: &[RequestRow], by: &str) -> Result<BTreeMap<String, Vec<usize>>, String> {
+pub(super) fn slices(
+    requests: &[RequestRow],
+    by: &str,
+) -> Result<BTreeMap<String, Vec<usize>>, String> {
     let value = property(by)?;
     let mut out: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (i, request) in requests.iter().enumerate() {
@@ -144,7 +148,8 @@ mod tests {
     fn what_cannot_weigh_or_cluster_is_named() {
         let mut e = inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), 3);
         let rows = |e: &inferdiff_schemas::Exchange| [RequestRow::of(e)];
-        let why = |rows: &[RequestRow], by| Weighting::new(rows, by, None).err().unwrap().to_string();
+        let why =
+            |rows: &[RequestRow], by| Weighting::new(rows, by, None).err().unwrap().to_string();
         assert!(why(&rows(&e), Some("user")).contains("header:NAME"));
         assert!(why(&rows(&e), Some("header:user")).contains("none of 1"));
         e.sample_rate = 0.0;

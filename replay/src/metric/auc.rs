@@ -18,7 +18,11 @@ impl Auc {
         let key = |i: usize| {
             let s = scores[i];
             // −0 and 0 are one score.
-            if s.is_nan() { f64::NEG_INFINITY } else { s + 0.0 }
+            if s.is_nan() {
+                f64::NEG_INFINITY
+            } else {
+                s + 0.0
+            }
         };
         order.sort_by(|&a, &b| key(a).total_cmp(&key(b)));
         let runs = order

@@ -135,8 +135,15 @@ fn once(run: &[String], timeout: Duration, rows: File) -> std::io::Result<Result
     if !status.success() {
         let mut text = String::new();
         errors.rewind()?;
-        errors.take(64 * 1024).read_to_string(&mut text).or_else(not_text)?;
-        let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("");
+        errors
+            .take(64 * 1024)
+            .read_to_string(&mut text)
+            .or_else(not_text)?;
+        let last = text
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or("");
         return Ok(Err(format!("it failed ({status}): {last}")));
     }
     let mut text = String::new();
@@ -155,10 +162,7 @@ fn not_text(e: std::io::Error) -> std::io::Result<usize> {
 }
 
 /// Waits; stops the child and gives `None` when the time is over.
-fn wait(
-    child: &mut Child,
-    timeout: Duration,
-) -> std::io::Result<Option<std::process::ExitStatus>> {
+fn wait(child: &mut Child, timeout: Duration) -> std::io::Result<Option<std::process::ExitStatus>> {
     let started = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
@@ -178,14 +182,16 @@ fn numbers(text: &str, items: usize) -> Result<Vec<f64>, String> {
     for (i, line) in text.lines().enumerate() {
         match line.trim().parse::<f64>() {
             Ok(v) if v.is_finite() => out.push(v),
-            _ => return Err(format!("line {} of its output is no number: `{line}`", i + 1)),
+            _ => {
+                return Err(format!(
+                    "line {} of its output is no number: `{line}`",
+                    i + 1
+                ));
+            }
         }
     }
     if out.len() != items {
-        return Err(format!(
-            "it answered {} lines to {items} items",
-            out.len()
-        ));
+        return Err(format!("it answered {} lines to {items} items", out.len()));
     }
     Ok(out)
 }
@@ -235,7 +241,10 @@ mod tests {
             20.0,
         )
         .unwrap();
-        assert_eq!((reference, stage), (vec![1.5, 7.0, -2.0], vec![3.0, 7.0, -4.0]));
+        assert_eq!(
+            (reference, stage),
+            (vec![1.5, 7.0, -2.0], vec![3.0, 7.0, -4.0])
+        );
     }
 
     #[test]

@@ -92,7 +92,11 @@ mod tests {
             .collect();
         let turned: Vec<Vec<f64>> = rows.iter().map(|r| vec![r[1], -r[0], r[2] * 1.0]).collect();
         let queries: Vec<usize> = (0..40).collect();
-        assert!(recall(&rows, &turned, 5, &queries).iter().all(|&v| v == 1.0));
+        assert!(
+            recall(&rows, &turned, 5, &queries)
+                .iter()
+                .all(|&v| v == 1.0)
+        );
         let mut shuffled = rows.clone();
         shuffled.reverse();
         let kept: f64 = recall(&rows, &shuffled, 5, &queries).iter().sum();

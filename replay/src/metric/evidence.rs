@@ -45,7 +45,12 @@ struct Value {
 pub fn final_operators(model: &[u8]) -> BTreeMap<String, String> {
     let graph = Model::decode(model).ok().and_then(|m| m.graph);
     let graph = graph.unwrap_or_default();
-    let maker = |name: &str| graph.node.iter().find(|n| n.output.iter().any(|o| o == name));
+    let maker = |name: &str| {
+        graph
+            .node
+            .iter()
+            .find(|n| n.output.iter().any(|o| o == name))
+    };
     let mut out = BTreeMap::new();
     for output in &graph.output {
         let mut node = maker(&output.name);
@@ -112,7 +117,15 @@ pub fn choices(sample: &Row, labelled: bool) -> Vec<&'static str> {
     if integer {
         out.extend(["exact", "prefix"]);
     } else if values.len() >= 2 {
-        out.extend(["top1", "flips:above=…", "topk:k=…", "tau", "ndcg", "cosine", "recall:k=…"]);
+        out.extend([
+            "top1",
+            "flips:above=…",
+            "topk:k=…",
+            "tau",
+            "ndcg",
+            "cosine",
+            "recall:k=…",
+        ]);
     }
     if labelled {
         out.push("auc");

@@ -19,6 +19,6 @@ pub use evidence::{choices, default_for, final_operators};
 pub use rank::{jaccard_top, kendall_tau, ndcg, top};
 pub use row::Row;
 pub use score::common_prefix;
-pub use scorer::{ItemAnswers, Scored, Scorer, Scores};
 pub(crate) use scorer::uses_labels;
+pub use scorer::{ItemAnswers, Scored, Scorer, Scores};
 pub use spec::{DEFAULT_MARGIN, KNOWN, Kind, Metric};

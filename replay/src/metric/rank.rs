@@ -6,12 +6,10 @@ use std::collections::HashSet;
 /// Indices by falling value; ties to the lowest index, NaN last.
 fn order(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
-    order.sort_by(
-        |&a, &b| match (values[a].is_nan(), values[b].is_nan()) {
-            (false, false) => values[b].partial_cmp(&values[a]).unwrap_or(Ordering::Equal),
-            (a, b) => a.cmp(&b),
-        },
-    );
+    order.sort_by(|&a, &b| match (values[a].is_nan(), values[b].is_nan()) {
+        (false, false) => values[b].partial_cmp(&values[a]).unwrap_or(Ordering::Equal),
+        (a, b) => a.cmp(&b),
+    });
     order
 }
 
@@ -170,7 +168,10 @@ mod tests {
     #[test]
     fn ties_go_to_the_lowest_index_and_nan_to_the_end() {
         assert_eq!(top(&[1.0, 3.0, 3.0, f64::NAN], 3), [1, 2, 0]);
-        assert_eq!(jaccard_top(&[3.0, 2.0, 1.0], &[3.0, 1.0, 2.0], 2), 1.0 / 3.0);
+        assert_eq!(
+            jaccard_top(&[3.0, 2.0, 1.0], &[3.0, 1.0, 2.0], 2),
+            1.0 / 3.0
+        );
         assert_eq!(jaccard_top(&[], &[], 2), 1.0);
     }
 }

@@ -12,7 +12,10 @@ pub(super) fn against_label(kind: &Kind, row: &Row, label: &LabelValue) -> Resul
     if let (Kind::Exact, LabelValue::Text(text)) = (kind, label) {
         let elements = row.elements();
         let [only] = elements.as_slice() else {
-            return Err(format!("{} elements, a text label fits one", elements.len()));
+            return Err(format!(
+                "{} elements, a text label fits one",
+                elements.len()
+            ));
         };
         return Ok(yes(*only == text.as_bytes()));
     }
@@ -33,7 +36,10 @@ pub(super) fn against_label(kind: &Kind, row: &Row, label: &LabelValue) -> Resul
             at_least(&values, 2)?;
             let class = class()?;
             let mut relevance = vec![0.0; values.len()];
-            if let Some(hit) = usize::try_from(class).ok().and_then(|c| relevance.get_mut(c)) {
+            if let Some(hit) = usize::try_from(class)
+                .ok()
+                .and_then(|c| relevance.get_mut(c))
+            {
                 *hit = 1.0;
             }
             // A label that is no element, or an order that is none, gains nothing.
@@ -220,7 +226,11 @@ mod tests {
             assert!(other < 1.0, "{kind:?} {other}");
         }
         assert_eq!(agreement(&Kind::Mae, &nan, &nan), Ok(0.0));
-        assert!(agreement(&Kind::Mae, &row(&[1.0, 2.0]), &nan).unwrap().is_nan());
+        assert!(
+            agreement(&Kind::Mae, &row(&[1.0, 2.0]), &nan)
+                .unwrap()
+                .is_nan()
+        );
     }
 
     #[test]

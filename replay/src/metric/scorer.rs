@@ -163,7 +163,9 @@ impl<'a> Scorer<'a> {
                 if let Err(why) = whole {
                     return Ok(Err(why));
                 }
-                let t = item.stage.map(|t| score::agreement(kind, item.reference, t));
+                let t = item
+                    .stage
+                    .map(|t| score::agreement(kind, item.reference, t));
                 (perfect, t.and_then(Result::ok))
             }
         };
@@ -221,7 +223,9 @@ impl<'a> Scorer<'a> {
                 ));
             }
             let n = reference.len();
-            let asked: Vec<usize> = (0..n.min(*queries)).map(|i| i * n / n.min(*queries)).collect();
+            let asked: Vec<usize> = (0..n.min(*queries))
+                .map(|i| i * n / n.min(*queries))
+                .collect();
             let kept = embedding::recall(reference, stage, *k, &asked);
             let items = std::mem::take(&mut self.scores.items);
             self.scores.items = asked
@@ -250,7 +254,11 @@ impl<'a> Scorer<'a> {
 pub(crate) fn uses_labels(kind: &Kind, labels: Option<LabelKind>) -> Result<bool, String> {
     let needs_class = matches!(
         kind,
-        Kind::Top1 | Kind::TopK { .. } | Kind::Ndcg { .. } | Kind::Threshold { .. } | Kind::Auc { .. }
+        Kind::Top1
+            | Kind::TopK { .. }
+            | Kind::Ndcg { .. }
+            | Kind::Threshold { .. }
+            | Kind::Auc { .. }
     );
     match (kind, labels) {
         (Kind::Auc { .. }, None) => Err("it needs labels (--labels FILE)".to_owned()),

@@ -8,7 +8,9 @@ pub fn benjamini_hochberg(p_values: &[f64], q: f64) -> Vec<bool> {
     order.sort_by(|&a, &b| p_values[a].total_cmp(&p_values[b]));
     #[expect(clippy::cast_precision_loss, reason = "slices are few")]
     let line = |k: usize| q * (k + 1) as f64 / p_values.len() as f64;
-    let last = (0..order.len()).rev().find(|&k| p_values[order[k]] <= line(k));
+    let last = (0..order.len())
+        .rev()
+        .find(|&k| p_values[order[k]] <= line(k));
     let mut out = vec![false; p_values.len()];
     for &i in order.iter().take(last.map_or(0, |k| k + 1)) {
         out[i] = true;

@@ -240,20 +240,26 @@ mod tests {
         {
             let mut r = SplitMix(clusters as u64 * 31);
             for seed in 0..250 {
-                let e = ClusterEstimate::new(&simulate(&mut r, clusters, items, flip), Some(1.0), seed);
+                let e =
+                    ClusterEstimate::new(&simulate(&mut r, clusters, items, flip), Some(1.0), seed);
                 let [low, high] = e.interval(0.95).unwrap();
                 runs += 1;
                 alarms += i32::from(low > 0.0 || high < 0.0);
             }
         }
         println!("{alarms} false alarms in {runs} runs of whole clusters that change together");
-        assert!(f64::from(alarms) <= 0.05 * f64::from(runs), "{alarms} of {runs}");
+        assert!(
+            f64::from(alarms) <= 0.05 * f64::from(runs),
+            "{alarms} of {runs}"
+        );
     }
 
     #[test]
     fn nothing_changed_is_no_proof_that_nothing_changes() {
         let none = simulate(&mut SplitMix(1), 60, 4, 0.0);
-        let [low, high] = ClusterEstimate::new(&none, Some(1.0), 1).interval(0.90).unwrap();
+        let [low, high] = ClusterEstimate::new(&none, Some(1.0), 1)
+            .interval(0.90)
+            .unwrap();
         assert!(high > 0.04 && low < -0.04, "{low} {high}");
         assert_eq!(ClusterEstimate::new(&none, None, 1).interval(0.90), None);
     }
@@ -283,7 +289,11 @@ mod tests {
             let [low, high] = crate::verdict::tango_interval(b, c, 800, 0.95);
             tangos += high - low;
         }
-        println!("mean width {:.5}, score interval {:.5}", ours / 40.0, tangos / 40.0);
+        println!(
+            "mean width {:.5}, score interval {:.5}",
+            ours / 40.0,
+            tangos / 40.0
+        );
         assert!((ours / tangos - 1.0).abs() <= 0.10, "{}", ours / tangos);
     }
 }
