@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod cli;
+pub mod handover;
 pub mod proxy;
 pub mod recorder;
 #[cfg(feature = "replay")]

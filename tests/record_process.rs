@@ -17,44 +17,10 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{PATIENCE, Program, connect, read_until, upstream, wait_for};
+use common::{PATIENCE, Program, connect, model_server, read_until, request, wait_for};
 use inferdiff_schemas::capture::{Capture, Projection, verify};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Datatype, Exchange};
-
-const ANSWER: &str = r#"{"model_name":"m","model_version":"7","id":"x","outputs":[{"name":"y","shape":[1,2],"datatype":"FP32","data":[0.1,-2.5]}]}"#;
-
-/// Answers every request of a connection; requests end with `]}]}`.
-fn model_server() -> common::RawUpstream {
-    upstream(|mut stream| {
-        loop {
-            if read_until(&mut stream, b"]}]}").is_empty() {
-                return;
-            }
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
-                ANSWER.len()
-            );
-            if stream
-                .write_all(format!("{head}{ANSWER}").as_bytes())
-                .is_err()
-            {
-                return;
-            }
-        }
-    })
-}
-
-fn request(id: u64) -> String {
-    let body = format!(
-        r#"{{"id":"r{id}","inputs":[{{"name":"x","shape":[1,3],"datatype":"FP32","data":[{id},0.5,-1e-3]}}]}}"#
-    );
-    format!(
-        "POST /v2/models/m/infer?token=secret HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
 
 fn start(dir: &Path, to: std::net::SocketAddr, log: &str) -> Program {
     let capture = dir.join("capture");

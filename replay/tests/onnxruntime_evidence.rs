@@ -9,16 +9,15 @@
 
 mod common;
 
-use common::{acted, evidence, floats, infer, library, open, option, refused, spread, stage};
-use inferdiff_replay::runtime::{OnnxRuntime, OpenError, Runtime, prove_off};
+use common::{acted, evidence, floats, infer, library, open, option, refused, spread, stage, with};
+use inferdiff_replay::runtime::{
+    GraphOptimization, OnnxRuntime, OpenError, Provider, Runtime, prove_off,
+};
 use inferdiff_schemas::run::evidence::Acted;
-use inferdiff_schemas::run::ladder::{GraphOptimization, Provider, Stage};
+use inferdiff_schemas::run::ladder::Stage;
 
 fn at(level: GraphOptimization, model: &str) -> Stage {
-    Stage {
-        graph_optimization: level,
-        ..stage(model)
-    }
+    with(model, |o| o.graph_optimization = level)
 }
 
 fn why(error: OpenError) -> String {
@@ -92,11 +91,10 @@ fn the_evidence_says_what_ran() {
 
 #[test]
 fn what_the_runtime_does_not_report_is_said_to_be_unobservable() {
-    let e = evidence(&Stage {
-        prepacking: true,
-        threads: 2,
-        ..stage("conv_bn_relu")
-    });
+    let e = evidence(&with("conv_bn_relu", |o| {
+        o.prepacking = true;
+        o.threads = 2;
+    }));
     for name in [
         "prepacking",
         "threads",
@@ -107,26 +105,19 @@ fn what_the_runtime_does_not_report_is_said_to_be_unobservable() {
     }
     let off = evidence(&stage("conv_bn_relu"));
     assert_eq!(acted(&off, "memory_optimization"), Acted::Unobservable);
-    let e = evidence(&Stage {
-        memory_optimization: true,
-        ..stage("conv_bn_relu")
-    });
+    let e = evidence(&with("conv_bn_relu", |o| o.memory_optimization = true));
     // The static plan is in the log only with the memory pattern.
     assert_eq!(acted(&e, "memory_optimization"), Acted::Acted);
 }
 
 #[test]
 fn a_disabled_pass_has_left_the_log() {
-    let stage = Stage {
-        disabled_passes: vec!["ConvActivationFusion".into(), "GeluFusionL2".into()],
-        ..at(GraphOptimization::Extended, "conv_bn_relu")
-    };
-    let e = evidence(&stage);
-    assert!(
-        !e.passes
-            .iter()
-            .any(|p| stage.disabled_passes.contains(&p.name))
-    );
+    let disabled = ["ConvActivationFusion", "GeluFusionL2"];
+    let e = evidence(&with("conv_bn_relu", |o| {
+        o.graph_optimization = GraphOptimization::Extended;
+        o.disabled_passes = disabled.map(Into::into).to_vec();
+    }));
+    assert!(!e.passes.iter().any(|p| disabled.contains(&p.name.as_str())));
     let hit = option(&e, "disabled_passes.ConvActivationFusion");
     assert_eq!(hit.acted, Acted::Acted);
     assert!(hit.shown_by.contains("hits"), "{}", hit.shown_by);
@@ -140,13 +131,15 @@ fn a_disabled_pass_has_left_the_log() {
 
 #[test]
 fn a_rewrite_rule_is_proved_by_the_graph_since_the_log_does_not_name_it() {
-    let with = |model: &str, rule: &str| Stage {
-        disabled_passes: vec![rule.into()],
-        ..at(GraphOptimization::Basic, model)
+    let without = |model: &str, rule: &str| {
+        with(model, |o| {
+            o.graph_optimization = GraphOptimization::Basic;
+            o.disabled_passes = vec![rule.into()];
+        })
     };
-    let e = evidence(&with("conv_bn_relu", "ConvBNFusion"));
+    let e = evidence(&without("conv_bn_relu", "ConvBNFusion"));
     assert_eq!(acted(&e, "disabled_passes.ConvBNFusion"), Acted::Acted);
-    let e = evidence(&with("relu", "ConvBNFusion"));
+    let e = evidence(&without("relu", "ConvBNFusion"));
     assert_eq!(
         acted(&e, "disabled_passes.ConvBNFusion"),
         Acted::Unobservable
@@ -156,10 +149,10 @@ fn a_rewrite_rule_is_proved_by_the_graph_since_the_log_does_not_name_it() {
 #[test]
 fn a_pass_name_that_disables_nothing_is_refused_with_the_nearest_one() {
     let refuse = |level, names: &[&str]| {
-        why(refused(&Stage {
-            disabled_passes: names.iter().map(|n| (*n).into()).collect(),
-            ..at(level, "conv_bn_relu")
-        }))
+        why(refused(&with("conv_bn_relu", |o| {
+            o.graph_optimization = level;
+            o.disabled_passes = names.iter().map(|n| (*n).into()).collect();
+        })))
     };
     let all = GraphOptimization::All;
     let told = refuse(all, &["ConvActivationFussion"]);
@@ -190,11 +183,10 @@ fn a_pass_name_that_disables_nothing_is_refused_with_the_nearest_one() {
 #[test]
 fn a_configuration_entry_acted_where_the_session_shows_another_optimisation() {
     let key = "optimization.enable_gelu_approximation";
-    let with = |model: &str| Stage {
-        config: [(key.to_owned(), "1".to_owned())].into(),
-        ..at(GraphOptimization::All, model)
-    };
-    let e = evidence(&with("gelu_layernorm"));
+    let e = evidence(&with("gelu_layernorm", |o| {
+        o.graph_optimization = GraphOptimization::All;
+        o.config = [(key.to_owned(), "1".to_owned())].into();
+    }));
     let shown = option(&e, &format!("config.{key}"));
     assert_eq!(shown.acted, Acted::Acted);
     assert!(
@@ -202,10 +194,9 @@ fn a_configuration_entry_acted_where_the_session_shows_another_optimisation() {
         "{}",
         shown.shown_by
     );
-    let e = evidence(&Stage {
-        config: [("session.set_denormal_as_zero".to_owned(), "1".to_owned())].into(),
-        ..stage("relu")
-    });
+    let e = evidence(&with("relu", |o| {
+        o.config = [("session.set_denormal_as_zero".to_owned(), "1".to_owned())].into();
+    }));
     assert_eq!(
         acted(&e, "config.session.set_denormal_as_zero"),
         Acted::Unobservable
@@ -214,26 +205,21 @@ fn a_configuration_entry_acted_where_the_session_shows_another_optimisation() {
 
 #[test]
 fn a_provider_that_the_library_lacks_is_unavailable_and_never_replaced_in_silence() {
-    for name in ["cuda", "tensorrt", "openvino"] {
-        let stage = Stage {
-            providers: vec![Provider {
+    let on = |name: &str| {
+        with("relu", |o| {
+            o.providers = vec![Provider {
                 name: name.into(),
                 options: [].into(),
-            }],
-            ..stage("relu")
-        };
-        match refused(&stage) {
+            }];
+        })
+    };
+    for name in ["cuda", "tensorrt", "openvino"] {
+        match refused(&on(name)) {
             OpenError::Unavailable(why) => assert!(why.contains("ExecutionProvider"), "{why}"),
             OpenError::Failed(why) => panic!("{why}"),
         }
     }
-    let e = evidence(&Stage {
-        providers: vec![Provider {
-            name: "cpu".into(),
-            options: [].into(),
-        }],
-        ..stage("relu")
-    });
+    let e = evidence(&on("cpu"));
     assert_eq!(acted(&e, "providers.cpu"), Acted::Acted);
 }
 
@@ -244,10 +230,7 @@ fn another_library_in_the_same_process_is_an_error_and_a_missing_one_is_unavaila
     let dir = tempfile::tempdir().unwrap();
     let copy = dir.path().join("libonnxruntime.so.1.32.0");
     std::fs::copy(&good, &copy).unwrap();
-    let told = why(refused(&Stage {
-        library: Some(copy.clone()),
-        ..stage("relu")
-    }));
+    let told = why(refused(&with("relu", |o| o.library = Some(copy.clone()))));
     assert!(
         told.contains("one library") && told.contains(&copy.display().to_string()),
         "{told}"
@@ -255,21 +238,9 @@ fn another_library_in_the_same_process_is_an_error_and_a_missing_one_is_unavaila
     // The same file by another path is the same library.
     let link = dir.path().join("link.so");
     std::os::unix::fs::symlink(&good, &link).unwrap();
-    assert!(
-        open(&Stage {
-            library: Some(link),
-            ..stage("relu")
-        })
-        .is_ok()
-    );
-    let missing = Stage {
-        library: Some(dir.path().join("none.so")),
-        ..stage("relu")
-    };
-    let none = Stage {
-        library: None,
-        ..stage("relu")
-    };
+    assert!(open(&with("relu", |o| o.library = Some(link))).is_ok());
+    let missing = with("relu", |o| o.library = Some(dir.path().join("none.so")));
+    let none = with("relu", |o| o.library = None);
     for stage in [missing, none] {
         let error = OnnxRuntime::default().open(&stage).err().unwrap();
         assert!(
@@ -294,13 +265,13 @@ fn stages_answer_close_to_the_reference_and_the_same_stage_answers_the_same_bits
         y
     };
     let reference = answer(&stage("conv_bn_relu"));
-    let production = answer(&Stage {
-        prepacking: true,
-        memory_optimization: true,
-        threads: 0,
-        deterministic: false,
-        ..at(GraphOptimization::All, "conv_bn_relu")
-    });
+    let production = answer(&with("conv_bn_relu", |o| {
+        o.graph_optimization = GraphOptimization::All;
+        o.prepacking = true;
+        o.memory_optimization = true;
+        o.threads = 0;
+        o.deterministic = false;
+    }));
     let values = |t: &inferdiff_schemas::Tensor| -> Vec<f32> {
         let data = t.data.as_ref().unwrap().chunks_exact(4);
         data.map(|c| f32::from_le_bytes(c.try_into().unwrap()))

@@ -183,6 +183,9 @@ struct Forget;
 struct Forgotten;
 
 impl WriteFile for Forgotten {
+    fn is_linked(&self) -> io::Result<bool> {
+        Ok(true)
+    }
     fn write_all(&mut self, _: &[u8]) -> io::Result<()> {
         Ok(())
     }
@@ -195,6 +198,9 @@ impl WriteFile for Forgotten {
 }
 
 impl Storage for Forget {
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        Disk.free_bytes(path)
+    }
     fn create_dir(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }

@@ -39,6 +39,9 @@ impl WriteFile for CountingFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.0.truncate(len)
     }
+    fn is_linked(&self) -> io::Result<bool> {
+        self.0.is_linked()
+    }
 }
 
 impl Storage for Counting {
@@ -65,6 +68,9 @@ impl Storage for Counting {
     }
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
         Disk.list(path)
+    }
+    fn free_bytes(&self, path: &Path) -> io::Result<u64> {
+        Disk.free_bytes(path)
     }
 }
 

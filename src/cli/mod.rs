@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 #[cfg(feature = "replay")]
 mod amount;
 mod captures;
+mod config;
 #[cfg(feature = "replay")]
 mod judge;
 #[cfg(feature = "replay")]
@@ -19,6 +20,8 @@ mod library;
 mod record;
 #[cfg(feature = "replay")]
 mod replay;
+#[cfg(feature = "replay")]
+mod runtimes;
 #[cfg(feature = "replay")]
 mod serve;
 #[cfg(feature = "replay")]
@@ -36,7 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Record(record::RecordArgs),
+    Record(Box<record::RecordArgs>),
     #[command(subcommand)]
     Captures(captures::CapturesCommand),
     #[cfg(feature = "replay")]
@@ -76,9 +79,33 @@ impl Failure {
 /// The exit code of a command that did what it was asked, or why it could not.
 pub type Ended = Result<u8, Failure>;
 
+/// The arguments as they were given.
+fn arguments() -> Vec<String> {
+    let all = std::env::args_os();
+    all.map(|a| a.to_string_lossy().into_owned()).collect()
+}
+
+/// The arguments, with those of `record`'s file. Usage errors end the process, as clap does.
+fn parse() -> Result<Cli, Failure> {
+    // Unless a file is named, nothing of them is touched (paths need not be UTF-8).
+    let given = arguments();
+    let all = config::expand(given.clone(), &record::command())?;
+    Ok(if all == given {
+        Cli::parse()
+    } else {
+        Cli::parse_from(all)
+    })
+}
+
 /// Parses the arguments, runs the command, turns its end into an exit code.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(failure) => {
+            let _ = writeln!(std::io::stderr(), "inferdiff: {}", failure.message);
+            return ExitCode::from(failure.code);
+        }
+    };
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(
@@ -88,7 +115,7 @@ pub fn main() -> ExitCode {
         )
         .init();
     let ended = match cli.command {
-        Command::Record(args) => record::run(args),
+        Command::Record(args) => record::run(*args),
         Command::Captures(command) => captures::run(command),
         #[cfg(feature = "replay")]
         Command::Replay(args) => replay::run(&args),

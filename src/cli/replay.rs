@@ -18,7 +18,7 @@ use inferdiff_schemas::run::manifest::Limits;
 use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
-use super::{Ended, Failure, amount, library, now, print, print_json};
+use super::{Ended, Failure, amount, library, now, print, print_json, runtimes};
 use crate::report::terminal;
 
 /// Replay a capture down a ladder of stages and judge each against the first.
@@ -116,11 +116,11 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
     let metrics = args.criteria.metrics();
     let given = Given {
         model: args.model.clone(),
-        library: library::find(args.library.as_deref()),
         metrics,
         labels: args.criteria.labels()?,
     };
-    let ladder = resolve(&args.ladder, &given).map_err(Failure::usage)?;
+    let runtimes = runtimes::all(library::find(args.library.as_deref()));
+    let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;
     for metric in &ladder.metrics {
         Metric::parse(metric).map_err(Failure::usage)?;
     }

@@ -6,11 +6,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use inferdiff_replay::ladder::{Given, resolve};
-use inferdiff_replay::runtime::{OnnxRuntime, Runtimes};
-use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
+use inferdiff_replay::runtime::{GraphOptimization, OnnxOptions, Runtimes};
+use inferdiff_schemas::run::ladder::Stage;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ended, Failure, library};
+use super::{Ended, Failure, library, runtimes};
 use crate::serve::{Engine, serve};
 
 /// Serve a model as an Open Inference Protocol v2 REST endpoint, as one stage of a ladder or with
@@ -39,8 +39,8 @@ pub struct ServeArgs {
 
 /// Runs `serve` until SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs) -> Ended {
-    let library = library::find(args.library.as_deref());
-    let stage = stage(args, library.clone())?;
+    let runtimes = runtimes::all(library::find(args.library.as_deref()));
+    let stage = stage(args, &runtimes)?;
     let name = args.model_name.clone().or_else(|| {
         args.model
             .file_stem()
@@ -48,9 +48,6 @@ pub fn run(args: &ServeArgs) -> Ended {
             .map(str::to_owned)
     });
     let name = name.unwrap_or_else(|| "model".to_owned());
-    let runtimes = Runtimes::new().with(OnnxRuntime {
-        default_library: library,
-    });
     let engine = Engine::open(name.clone(), stage, runtimes).map_err(Failure::usage)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -77,18 +74,21 @@ pub fn run(args: &ServeArgs) -> Ended {
     Ok(0)
 }
 
-fn stage(args: &ServeArgs, library: Option<PathBuf>) -> Result<Stage, Failure> {
+fn stage(args: &ServeArgs, runtimes: &Runtimes) -> Result<Stage, Failure> {
     let given = Given {
         model: Some(args.model.clone()),
-        library,
         ..Given::default()
     };
     let wanted = match (&args.ladder, &args.stage) {
         (Some(ladder), Some(stage)) => Some((ladder.as_str(), stage)),
         _ => None,
     };
-    let ladder =
-        resolve(wanted.map_or("onnxruntime-cpu", |(l, _)| l), &given).map_err(Failure::usage)?;
+    let ladder = resolve(
+        wanted.map_or("onnxruntime-cpu", |(l, _)| l),
+        &given,
+        runtimes,
+    )
+    .map_err(Failure::usage)?;
     let Some((_, name)) = wanted else {
         // What a session with untouched options does.
         let stage = ladder
@@ -96,15 +96,19 @@ fn stage(args: &ServeArgs, library: Option<PathBuf>) -> Result<Stage, Failure> {
             .into_iter()
             .next()
             .expect("a resolved ladder has a stage");
-        return Ok(Stage {
-            name: "production".to_owned(),
+        let reference: OnnxOptions = stage.read_options().map_err(Failure::usage)?;
+        let options = OnnxOptions {
             graph_optimization: GraphOptimization::All,
             prepacking: true,
             memory_optimization: true,
             threads: 0,
             deterministic: false,
+            ..reference
+        };
+        return Ok(options.over(Stage {
+            name: "production".to_owned(),
             ..stage
-        });
+        }));
     };
     let names: Vec<_> = ladder.stages.iter().map(|s| s.name.clone()).collect();
     ladder

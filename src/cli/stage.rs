@@ -7,13 +7,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use inferdiff_replay::runner::{StageMessage, Task, run_stage};
-use inferdiff_replay::runtime::{OnnxRuntime, Recorded, Runtimes, Scripted};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Manifest;
 use inferdiff_schemas::run::read_json;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
-use super::{Ended, Failure};
+use super::{Ended, Failure, runtimes};
 
 /// Replays one stage of a run.
 #[derive(Args)]
@@ -51,10 +50,8 @@ pub fn run(args: &StageArgs) -> Ended {
             std::process::exit(1);
         }
     };
-    let runtimes = Runtimes::new()
-        .with(OnnxRuntime::default())
-        .with(Recorded)
-        .with(Scripted);
+    // Stages of a run name their library.
+    let runtimes = runtimes::all(None);
     let task = match (&args.chunk, &args.alone) {
         (Some(chunk), Some(id)) => Task::Alone {
             chunk: chunk.clone(),

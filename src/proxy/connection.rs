@@ -1,6 +1,7 @@
 //! One client connection: requests one after the other.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -64,6 +65,8 @@ enum Next {
 async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first: bool) -> Next {
     let mut arrival = (!rest.is_empty()).then(Arrival::now);
     let mut stopping = context.stopping.clone();
+    // Set at shutdown: how long an idle connection may still begin a request.
+    let mut until = None;
     loop {
         // `PRI *` is no request of HTTP/1.1: what begins like the preface is waited for.
         let preface = first && !rest.is_empty() && {
@@ -92,7 +95,9 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
             }
         }
         let wait = match arrival {
-            None => context.options.idle_timeout,
+            None => until.map_or(context.options.idle_timeout, |until: Instant| {
+                until.saturating_duration_since(Instant::now())
+            }),
             Some(a) => context.options.head_timeout.saturating_sub(a.at.elapsed()),
         };
         // An idle connection holds no buffer: it is taken when there is something to read.
@@ -117,7 +122,9 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
                     return Next::End;
                 }
             },
-            _ = stopping.changed(), if arrival.is_none() => return Next::End,
+            _ = stopping.changed(), if arrival.is_none() && until.is_none() => {
+                until = Some(Instant::now() + context.options.idle_grace);
+            }
         }
     }
 }

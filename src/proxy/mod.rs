@@ -49,6 +49,9 @@ pub struct ProxyOptions {
     pub pool_idle: Duration,
     /// In-flight exchanges may take this long at shutdown. Default 30 s.
     pub drain_timeout: Duration,
+    /// At shutdown an idle connection may still send a request this long, whose answer then closes
+    /// it: a client that is about to send must not find it closed. Default 1 s.
+    pub idle_grace: Duration,
     /// A client's FIN while the answer is pending is half a close, not a cancellation.
     pub half_close: bool,
     /// Largest head, in bytes. Default 64 KiB.
@@ -70,6 +73,7 @@ impl ProxyOptions {
             idle_timeout: Duration::from_secs(75),
             pool_idle: Duration::from_secs(4),
             drain_timeout: Duration::from_secs(30),
+            idle_grace: Duration::from_secs(1),
             half_close: false,
             max_head: 64 * 1024,
             max_streams: 256,

@@ -3,14 +3,17 @@
 //! Nothing here can delay, change or fail an exchange: the proxy hands copies over and goes on.
 
 mod metadata;
+mod sampling;
 mod state;
 mod thread;
+mod upkeep;
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use inferdiff_schemas::capture::{
     CaptureError, CaptureMeta, CaptureWriter, Ledger, RecorderMeta, Recovered, WriterOptions,
@@ -24,13 +27,32 @@ use ulid::Ulid;
 use crate::proxy::{Budget, Taken, Tap};
 
 pub use metadata::{Wanted, inquire};
+pub use sampling::Sampling;
 pub use state::{Books, State};
+pub use upkeep::UpkeepOptions;
 
 enum Message {
     Taken(Box<Taken>),
     GivenUp(&'static str),
     Learned(Box<Learned>),
+    Reload(Box<Reload>),
     Stop,
+}
+
+/// What can change while a recorder runs.
+pub struct Reload {
+    /// What is kept.
+    pub keep: Keep,
+    /// Which exchanges are recorded.
+    pub sampling: Sampling,
+    /// Bytes that the file system must keep free.
+    pub min_free: u64,
+    /// Checkpoint at this many buffered bytes.
+    pub flush_bytes: u64,
+    /// Checkpoint at this age of the oldest buffered exchange.
+    pub flush_age: Duration,
+    /// What is done beside recording.
+    pub upkeep: UpkeepOptions,
 }
 
 /// What the upstream said of itself.
@@ -47,11 +69,13 @@ pub struct Recorder {
     next: Arc<AtomicU64>,
     budget: Arc<Budget>,
     state: Arc<State>,
+    upkeep: Arc<Mutex<UpkeepOptions>>,
 }
 
 /// The recorder's thread.
 pub struct RecorderThread {
     handle: JoinHandle<Ledger>,
+    upkeep: upkeep::UpkeepThread,
     sender: Sender<Message>,
     wanted: Option<UnboundedReceiver<Wanted>>,
 }
@@ -70,10 +94,17 @@ pub struct RecorderOptions<'a> {
     pub writer: WriterOptions,
     /// What is kept.
     pub keep: Keep,
+    /// Which exchanges are recorded.
+    pub sampling: Sampling,
     /// Bytes captured and not yet on disk.
     pub memory_budget: u64,
     /// Over the budget, wait instead of giving copies up.
     pub block: bool,
+    /// What is done beside recording.
+    pub upkeep: UpkeepOptions,
+    /// The file system must keep this many bytes free: below, exchanges are dropped
+    /// (`disk_watermark`) until there is room again. 0 = no watermark.
+    pub min_free: u64,
 }
 
 /// Opens the capture (recovering what a crash left) and starts the recorder's thread.
@@ -86,7 +117,7 @@ pub fn start(
     let id = Ulid::from_string(&options.recorder.recorder)
         .map_err(|e| CaptureError::damaged(options.capture, format!("recorder id: {e}")))?;
     let (writer, recovered) = CaptureWriter::open(
-        options.storage,
+        options.storage.clone(),
         options.capture,
         options.meta,
         options.recorder,
@@ -97,13 +128,25 @@ pub fn start(
     let budget = Budget::new(options.memory_budget, options.block);
     let state = Arc::new(State::default());
     let (want, wanted) = unbounded_channel();
+    let upkeep_options = Arc::new(Mutex::new(options.upkeep));
     let recorder = Recorder {
         sender: sender.clone(),
         next: next.clone(),
-        budget,
+        budget: budget.clone(),
         state: state.clone(),
+        upkeep: upkeep_options.clone(),
     };
-    let run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);
+    let upkeep = upkeep::start(
+        options.storage,
+        options.capture,
+        upkeep_options,
+        state.clone(),
+        budget,
+    )
+    .map_err(CaptureError::io("start the upkeep of", options.capture))?;
+    let mut run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);
+    run.min_free = options.min_free;
+    run.sampling = options.sampling;
     let handle = std::thread::Builder::new()
         .name("recorder".to_owned())
         .spawn(move || run.run())
@@ -112,6 +155,7 @@ pub fn start(
         Arc::new(recorder),
         RecorderThread {
             handle,
+            upkeep,
             sender,
             wanted: Some(wanted),
         },
@@ -133,6 +177,13 @@ impl Recorder {
     /// The budget for them.
     pub fn limit(&self) -> u64 {
         self.budget.limit()
+    }
+
+    /// Records otherwise from the next exchange on.
+    pub fn reload(&self, new: Reload) {
+        let mut upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        upkeep.clone_from(&new.upkeep);
+        let _ = self.sender.send(Message::Reload(Box::new(new)));
     }
 
     /// What the recorder says of itself.
@@ -177,6 +228,7 @@ impl RecorderThread {
     /// Call it when the proxy has ended: what is taken later is lost.
     pub fn stop(self) -> Ledger {
         let _ = self.sender.send(Message::Stop);
+        self.upkeep.stop();
         self.handle.join().unwrap_or_default()
     }
 }

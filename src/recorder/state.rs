@@ -14,6 +14,12 @@ pub struct State {
     pub failing: AtomicBool,
     /// Checkpoints written.
     pub checkpoints: AtomicU64,
+    /// The disk has less room left than it must keep: exchanges are being dropped.
+    pub low_on_space: AtomicBool,
+    /// Segments merged into larger ones.
+    pub merged: AtomicU64,
+    /// Exchanges that retention removed.
+    pub retired: AtomicU64,
 }
 
 /// The recorder's books for whoever watches.

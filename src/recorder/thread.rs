@@ -13,6 +13,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use ulid::Ulid;
 
 use super::metadata::Wanted;
+use super::sampling::Sampling;
 use super::state::State;
 use super::{Learned, Message};
 use crate::proxy::{Permit, Taken};
@@ -45,6 +46,12 @@ pub(super) struct Thread {
     known: Vec<(String, String, Option<String>)>,
     /// Exchanges since the last publication: a handful of kinds, so a list is faster than a map.
     counts: Vec<(String, Outcome, u64)>,
+    /// Bytes that the file system must keep free.
+    pub min_free: u64,
+    /// Which exchanges are recorded.
+    pub sampling: Sampling,
+    /// When its room was looked at last.
+    looked: Option<Instant>,
 }
 
 impl Thread {
@@ -71,6 +78,9 @@ impl Thread {
             want,
             known: Vec::new(),
             counts: Vec::new(),
+            min_free: 0,
+            sampling: Sampling::default(),
+            looked: None,
         }
     }
 
@@ -130,29 +140,47 @@ impl Thread {
 
     fn handle(&mut self, message: Message) {
         match message {
+            Message::Taken(_) if self.low_on_space() => self.ledger.drop("disk_watermark", 1),
             Message::Taken(taken) => self.append(*taken),
             Message::GivenUp(reason) => self.ledger.drop(reason, 1),
             Message::Learned(learned) => self.learn(*learned),
+            Message::Reload(new) => {
+                self.keep = new.keep;
+                self.sampling = new.sampling;
+                self.min_free = new.min_free;
+                self.looked = None;
+                self.writer.set_flush(new.flush_bytes, new.flush_age);
+            }
             Message::Stop => {}
         }
     }
 
     fn append(&mut self, taken: Taken) {
-        let Taken { raw, mut permit } = taken;
-        let (recorder, keep, models) = (self.recorder, &self.keep, &self.models);
-        for why in [raw.request_body.gave_up, raw.response_body.gave_up]
-            .into_iter()
-            .flatten()
-        {
-            *self
-                .ledger
-                .bodies_given_up
-                .entry(why.to_owned())
-                .or_default() += 1;
+        let Taken {
+            mut raw,
+            mut permit,
+        } = taken;
+        let chosen = self.sampling.before_decoding(&raw);
+        if chosen == Some(false) {
+            return self.ledger.drop("not_sampled", 1);
         }
+        raw.sample_rate = self.sampling.rate;
+        let gave_up = [raw.request_body.gave_up, raw.response_body.gave_up];
+        let by = match (chosen, &self.sampling.by) {
+            (None, Some(by)) => raw.request_header(by).map(str::to_owned),
+            _ => None,
+        };
+        let (recorder, keep, models) = (self.recorder, &self.keep, &self.models);
         // A decoder that panics is our bug, but the recorder must outlive it.
         match catch_unwind(AssertUnwindSafe(|| decode(raw, recorder, keep, models))) {
+            Ok(exchange) if chosen.is_none() && !self.sampling.of(&exchange, by.as_deref()) => {
+                self.ledger.drop("not_sampled", 1);
+            }
             Ok(exchange) => {
+                for why in gave_up.into_iter().flatten() {
+                    let given_up = &mut self.ledger.bodies_given_up;
+                    *given_up.entry(why.to_owned()).or_default() += 1;
+                }
                 self.count(&exchange);
                 // What is held now is the decoded exchange, not the bytes that it came from.
                 permit.resize(weight(&exchange));
@@ -161,6 +189,38 @@ impl Thread {
             }
             Err(_) => self.ledger.drop("decode_panic", 1),
         }
+    }
+
+    /// Looks at the room that is left, once a second.
+    fn low_on_space(&mut self) -> bool {
+        if self.min_free == 0 {
+            return false;
+        }
+        let low = &self.state.low_on_space;
+        let now = Instant::now();
+        if self.looked.is_none_or(|then| now - then >= IDLE) {
+            self.looked = Some(now);
+            let was = low.load(Relaxed);
+            // A little more room before it resumes, so that it does not begin and end by turns.
+            let needed = if was {
+                self.min_free / 10 * 11
+            } else {
+                self.min_free
+            };
+            // A file system that does not tell is one that cannot be watched.
+            let is = self.writer.free_bytes().is_ok_and(|free| free < needed);
+            low.store(is, Relaxed);
+            match (was, is) {
+                (false, true) => tracing::error!(
+                    "less than {} MiB are free: exchanges are dropped and counted until there is \
+                     room again",
+                    self.min_free >> 20
+                ),
+                (true, false) => tracing::warn!("there is room again: recording resumed"),
+                _ => {}
+            }
+        }
+        low.load(Relaxed)
     }
 
     fn count(&mut self, exchange: &Exchange) {

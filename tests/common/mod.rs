@@ -213,9 +213,14 @@ impl Program {
         found.unwrap()
     }
 
-    pub fn terminate(mut self) -> (i32, String) {
+    pub fn terminate(self) -> (i32, String) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.ended()
+    }
+
+    /// Waits until it has ended: exit code and log.
+    pub fn ended(mut self) -> (i32, String) {
         let status = self.child.wait().unwrap();
         (status.code().unwrap_or(-1), self.log())
     }
@@ -226,4 +231,40 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What [`model_server`] answers.
+pub const ANSWER: &str = r#"{"model_name":"m","model_version":"7","id":"x","outputs":[{"name":"y","shape":[1,2],"datatype":"FP32","data":[0.1,-2.5]}]}"#;
+
+/// Answers every request of a connection; requests end with `]}]}`.
+pub fn model_server() -> RawUpstream {
+    upstream(|mut stream| {
+        loop {
+            if read_until(&mut stream, b"]}]}").is_empty() {
+                return;
+            }
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                ANSWER.len()
+            );
+            if stream
+                .write_all(format!("{head}{ANSWER}").as_bytes())
+                .is_err()
+            {
+                return;
+            }
+        }
+    })
+}
+
+/// A request of which the answer is that of [`model_server`].
+pub fn request(id: u64) -> String {
+    let body = format!(
+        r#"{{"id":"r{id}","inputs":[{{"name":"x","shape":[1,3],"datatype":"FP32","data":[{id},0.5,-1e-3]}}]}}"#
+    );
+    format!(
+        "POST /v2/models/m/infer?token=secret HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer secret\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }

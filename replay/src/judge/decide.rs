@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 
-use inferdiff_schemas::run::evidence::{Acted, Evidence};
-use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::manifest::{Manifest, StageState};
 use inferdiff_schemas::run::requests::RequestRow;
 use inferdiff_schemas::run::verdicts::{
     Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
 };
 
+use super::applied::did_not_act;
 use super::collect::StageData;
 use super::sample::Sample;
 use super::{ALPHA, EQUIVALENCE, JudgeError, coverage};
@@ -250,7 +249,10 @@ fn verdict_of(
         );
         return (Verdict::Failed, None, why);
     }
-    let idle = did_not_act(&data.stage, &reference.stage, data.evidence.as_ref());
+    let idle = did_not_act(
+        (&data.stage, data.evidence.as_ref()),
+        (&reference.stage, reference.evidence.as_ref()),
+    );
     if data.all_bits_equal {
         if let Some(shown) = idle {
             return (Verdict::NotApplied, None, shown);
@@ -318,51 +320,4 @@ fn sentence(verdict: Verdict, m: &MetricVerdict) -> String {
         },
         _ => shown,
     }
-}
-
-/// Where every option in which the stage differs from the reference is shown not to have acted:
-/// what shows it.
-fn did_not_act(stage: &Stage, reference: &Stage, evidence: Option<&Evidence>) -> Option<String> {
-    let same_model = stage.model == reference.model
-        && stage.library == reference.library
-        && stage.runtime == reference.runtime
-        && stage.providers == reference.providers
-        && stage.config == reference.config
-        && stage.disabled_passes == reference.disabled_passes;
-    if !same_model {
-        return None;
-    }
-    let differs = [
-        (
-            "graph_optimization",
-            stage.graph_optimization != reference.graph_optimization,
-        ),
-        ("prepacking", stage.prepacking != reference.prepacking),
-        (
-            "memory_optimization",
-            stage.memory_optimization != reference.memory_optimization,
-        ),
-        ("threads", stage.threads != reference.threads),
-        (
-            "deterministic",
-            stage.deterministic != reference.deterministic,
-        ),
-    ];
-    let options: Vec<&str> = differs
-        .into_iter()
-        .filter(|(_, d)| *d)
-        .map(|(name, _)| name)
-        .collect();
-    if options.is_empty() {
-        return None;
-    }
-    let mut shown = Vec::new();
-    for name in options {
-        let found = evidence?.options.iter().find(|o| o.option == name)?;
-        if found.acted != Acted::DidNotAct {
-            return None;
-        }
-        shown.push(format!("{name}: {}", found.shown_by));
-    }
-    Some(shown.join("; "))
 }

@@ -1,6 +1,7 @@
 //! `judge`: verdicts from what a run keeps. Runs nothing; refuses by name what the kept data
 //! cannot answer.
 
+mod applied;
 mod collect;
 mod decide;
 mod exit;

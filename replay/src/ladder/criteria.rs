@@ -96,7 +96,7 @@ pub(super) fn labels(labels: Labels) -> Result<Labels, String> {
 }
 
 /// The absolute path of a file that must be there.
-pub(super) fn existing(what: &str, path: &Path) -> Result<std::path::PathBuf, String> {
+pub(crate) fn existing(what: &str, path: &Path) -> Result<std::path::PathBuf, String> {
     let absolute = std::fs::canonicalize(path)
         .map_err(|e| format!("{what} {}: {e}; is the path right?", path.display()))?;
     if absolute.is_file() {

@@ -4,69 +4,68 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use inferdiff_schemas::run::ladder::GraphOptimization;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::flat::Flat;
 use super::suggest;
+use super::written::{Key, Keys};
 
 /// A key that the design knows and this build does not.
 type NotYet = Option<Spanned<IgnoredAny>>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct Tables {
+    base: Option<String>,
+    model: Option<PathBuf>,
+    #[serde(default)]
+    stage: Vec<Table>,
+    #[serde(default)]
+    metric: Vec<Metric>,
+    #[serde(default)]
+    tolerance: BTreeMap<String, Tolerance>,
+    labels: Option<Labels>,
+    models: NotYet,
+}
+
+/// A stage's table, each key with its place.
+type Table = BTreeMap<Spanned<String>, Spanned<toml::Value>>;
+
+#[derive(Debug, Clone, Default)]
 pub(super) struct File {
     /// A built-in ladder whose stages come first.
     pub base: Option<String>,
     pub model: Option<PathBuf>,
-    #[serde(default)]
     pub stage: Vec<Stage>,
-    #[serde(default)]
     pub metric: Vec<Metric>,
-    #[serde(default)]
     pub tolerance: BTreeMap<String, Tolerance>,
     pub labels: Option<Labels>,
-    models: NotYet,
 }
 
-/// A stage as written: what is `None` is inherited.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Keys that stages of every runtime have.
+pub(super) const STAGE_KEYS: [&str; 6] = [
+    "name", "inherits", "runtime", "optional", "inputs", "outputs",
+];
+
+/// A stage as written: what is `None` or not in `own` is inherited.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Stage {
     pub name: String,
     pub inherits: Option<String>,
     pub runtime: Option<String>,
-    pub model: Option<PathBuf>,
-    pub library: Option<PathBuf>,
-    pub graph_optimization: Option<GraphOptimization>,
-    pub prepacking: Option<bool>,
-    pub memory_optimization: Option<bool>,
-    pub threads: Option<u32>,
-    pub deterministic: Option<bool>,
-    pub providers: Option<Vec<Provider>>,
-    pub config: Option<Flat>,
-    pub disabled_passes: Option<Vec<String>>,
     pub optional: Option<bool>,
     pub outputs: Option<BTreeMap<String, OutputMapping>>,
-    inputs: NotYet,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Provider {
-    pub name: String,
-    #[serde(default)]
-    pub options: Flat,
+    /// The keys that its runtime reads.
+    pub own: BTreeMap<String, Key>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OutputMapping {
     pub from: OutputSource,
-    cast: NotYet,
-    transpose: NotYet,
+    cast: Option<IgnoredAny>,
+    transpose: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -111,85 +110,83 @@ impl File {
     /// # Errors
     /// One sentence with the line, the key and the nearest known one.
     pub fn parse(text: &str) -> Result<Self, String> {
-        let file: Self = toml::from_str(text).map_err(|e| {
+        let tables: Tables = toml::from_str(text).map_err(|e| {
             let what = suggest::with_hint(e.message());
             match e.span() {
                 Some(span) => format!("line {}: {what}", line(text, span.start)),
                 None => what,
             }
         })?;
-        file.refuse_what_is_not_yet(text)?;
-        Ok(file)
-    }
-
-    fn refuse_what_is_not_yet(&self, text: &str) -> Result<(), String> {
-        let refuse = |key: &NotYet, what: &str| match key {
-            None => Ok(()),
-            Some(at) => Err(format!(
-                "line {}: {what} is not supported yet",
-                line(text, at.span().start)
-            )),
-        };
-        refuse(&self.models, "`models` (a stage has one model)")?;
-        for stage in &self.stage {
-            let of = |key: &str| format!("`{key}` of stage `{}`", stage.name);
-            refuse(&stage.inputs, &of("inputs"))?;
-            for (name, mapping) in stage.outputs.iter().flatten() {
-                refuse(&mapping.cast, &of(&format!("outputs.{name}.cast")))?;
-                refuse(
-                    &mapping.transpose,
-                    &of(&format!("outputs.{name}.transpose")),
-                )?;
-            }
+        if let Some(at) = &tables.models {
+            let line = line(text, at.span().start);
+            return Err(format!(
+                "line {line}: `models` (a stage has one model) is not supported yet"
+            ));
         }
-        Ok(())
+        let stage = tables.stage.into_iter();
+        Ok(Self {
+            base: tables.base,
+            model: tables.model,
+            stage: stage
+                .map(|table| Stage::of(table, text))
+                .collect::<Result<_, _>>()?,
+            metric: tables.metric,
+            tolerance: tables.tolerance,
+            labels: tables.labels,
+        })
     }
 }
 
 impl Stage {
+    /// Tells the keys of every stage from those of its runtime.
+    fn of(table: Table, text: &str) -> Result<Self, String> {
+        let keys = table.into_iter().map(|(key, value)| {
+            let line = line(text, key.span().start);
+            let value = value.into_inner();
+            (key.into_inner(), Key { line, value })
+        });
+        let mut keys = Keys(keys.collect());
+        let name = keys.take("name")?.ok_or("a [[stage]] has no `name`")?;
+        let of = |key: &str| format!("`{key}` of stage `{name}` is not supported yet");
+        if let Some(inputs) = keys.0.get("inputs") {
+            return Err(format!("line {}: {}", inputs.line, of("inputs")));
+        }
+        let at = keys.0.get("outputs").map_or(0, |key| key.line);
+        let outputs: Option<BTreeMap<String, OutputMapping>> = keys.take("outputs")?;
+        for (output, mapping) in outputs.iter().flatten() {
+            for (key, said) in [("cast", &mapping.cast), ("transpose", &mapping.transpose)] {
+                if said.is_some() {
+                    return Err(format!(
+                        "line {at}: {}",
+                        of(&format!("outputs.{output}.{key}"))
+                    ));
+                }
+            }
+        }
+        Ok(Self {
+            inherits: keys.take("inherits")?,
+            runtime: keys.take("runtime")?,
+            optional: keys.take("optional")?,
+            outputs,
+            name,
+            own: keys.0,
+        })
+    }
+
     /// This stage with everything that it leaves open taken from `parent`. Tables and lists are
     /// taken or replaced as a whole, so that a stage can also leave an entry out.
     pub fn over(self, parent: &Self) -> Self {
-        let p = parent.clone();
+        let mut own = parent.own.clone();
+        own.extend(self.own);
         Self {
             name: self.name,
             inherits: None,
-            runtime: self.runtime.or(p.runtime),
-            model: self.model.or(p.model),
-            library: self.library.or(p.library),
-            graph_optimization: self.graph_optimization.or(p.graph_optimization),
-            prepacking: self.prepacking.or(p.prepacking),
-            memory_optimization: self.memory_optimization.or(p.memory_optimization),
-            threads: self.threads.or(p.threads),
-            deterministic: self.deterministic.or(p.deterministic),
-            providers: self.providers.or(p.providers),
-            config: self.config.or(p.config),
-            disabled_passes: self.disabled_passes.or(p.disabled_passes),
+            runtime: self.runtime.or(parent.runtime.clone()),
             // Whether a stage may be missing is its own affair, not its parent's.
             optional: self.optional,
-            outputs: self.outputs.or(p.outputs),
-            inputs: None,
+            outputs: self.outputs.or(parent.outputs.clone()),
+            own,
         }
-    }
-
-    /// The keys written here that only ONNX Runtime has.
-    pub fn engine_keys(&self) -> Vec<&'static str> {
-        let keys = [
-            ("model", self.model.is_some()),
-            ("library", self.library.is_some()),
-            ("graph_optimization", self.graph_optimization.is_some()),
-            ("prepacking", self.prepacking.is_some()),
-            ("memory_optimization", self.memory_optimization.is_some()),
-            ("threads", self.threads.is_some()),
-            ("deterministic", self.deterministic.is_some()),
-            ("providers", self.providers.is_some()),
-            ("config", self.config.is_some()),
-            ("disabled_passes", self.disabled_passes.is_some()),
-        ];
-        keys.into_iter()
-            .filter(|(_, said)| *said)
-            .map(|(key, _)| key)
-            .collect()
     }
 }
 
@@ -209,24 +206,10 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_named_with_their_line_and_the_nearest_known_one() {
-        let told = why("[[stage]]\nname = \"r\"\ngraph_optimisation = \"off\"\n");
-        assert!(told.starts_with("line 3: "), "{told}");
-        assert!(
-            told.contains("did you mean `graph_optimization`?"),
-            "{told}"
-        );
         for (text, hint) in [
             ("[[stages]]\nname = \"r\"\n", "stage"),
             ("[[metric]]\nspec = \"top1\"\nmargn = 0.1\n", "margin"),
             ("[labels]\nfile = \"l\"\nkeys = \"seq\"\n", "key"),
-            (
-                "[[stage]]\nname = \"r\"\nproviders = [{ name = \"cuda\", option = {} }]\n",
-                "options",
-            ),
-            (
-                "[[stage]]\nname = \"r\"\ngraph_optimization = \"extendet\"\n",
-                "extended",
-            ),
             (
                 "[[stage]]\nname = \"r\"\n[stage.outputs]\ny = { form = 0 }\n",
                 "from",
@@ -268,7 +251,7 @@ mod tests {
     fn values_of_the_wrong_kind_say_what_is_wanted() {
         let told = why("[[stage]]\nname = \"r\"\n[stage.outputs]\ny = { from = -1 }\n");
         assert!(told.contains("index (from 0) or the name"), "{told}");
-        let told = why("[[stage]]\nname = \"r\"\nthreads = -1\n");
+        let told = why("[[stage]]\nname = \"r\"\noptional = 3\n");
         assert!(told.starts_with("line 3: "), "{told}");
         assert!(why("[[stage]]\nruntime = \"recorded\"\n").contains("name"));
         assert!(why("[[stage]\n").starts_with("line 1: "));

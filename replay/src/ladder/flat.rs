@@ -11,7 +11,17 @@ use serde::{Deserialize, Deserializer};
 
 /// Key → text. Nested tables are joined with dots, booleans are "1" and "0".
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Flat(pub BTreeMap<String, String>);
+pub(crate) struct Flat(pub BTreeMap<String, String>);
+
+/// For fields of a runtime's own types.
+///
+/// # Errors
+/// Values that are neither text nor numbers nor booleans, keys that are there twice.
+pub(crate) fn flat<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<BTreeMap<String, String>, D::Error> {
+    Flat::deserialize(deserializer).map(|flat| flat.0)
+}
 
 impl<'de> Deserialize<'de> for Flat {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -9,11 +9,15 @@ mod flat;
 mod resolve;
 mod stage;
 mod suggest;
+mod written;
 
 pub use builtin::{BUILTIN, text as builtin_text};
+pub(crate) use criteria::existing;
+pub(crate) use flat::{Flat, flat};
 pub use resolve::{Given, resolve};
 pub(crate) use suggest::hint;
 pub use suggest::nearest;
+pub use written::{Completed, Written};
 
 /// Why a ladder cannot be used: what, where and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

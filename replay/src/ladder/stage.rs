@@ -1,21 +1,13 @@
-//! One stage as written → one stage with nothing left open.
+//! One stage as written → one stage with nothing left open. What a key means is its runtime's
+//! affair: here it is only seen to that somebody knows it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use inferdiff_schemas::run::ladder::{
-    GraphOptimization, OutputMapping, OutputSource, Provider, Stage,
-};
+use inferdiff_schemas::run::ladder::{OutputMapping, OutputSource, Stage};
 
-use super::resolve::Given;
-use super::{criteria, file, hint};
-use crate::runtime;
-
-/// Runtimes that ladders may name; `scripted` serves tests and is not advertised.
-const RUNTIMES: [&str; 2] = ["onnxruntime", "recorded"];
-/// Runtimes that the design knows and this build does not.
-const NOT_YET: [&str; 3] = ["paddle", "endpoint", "onnx-reference"];
-/// More threads than any machine that serves a model has: a typing error.
-const MOST_THREADS: u32 = 4096;
+use super::written::{Keys, Written};
+use super::{file, hint};
+use crate::runtime::{Runtime, Runtimes};
 
 /// Completes a stage. `written` is the stage as its own table says, `flat` has what it inherits.
 ///
@@ -26,126 +18,70 @@ pub(super) fn complete(
     flat: file::Stage,
     folder: &Path,
     model: Option<&Path>,
-    given: &Given,
+    runtimes: &Runtimes,
 ) -> Result<Stage, String> {
-    let runtime = flat.runtime.clone().ok_or_else(|| {
+    let runtime = flat.runtime.as_deref().ok_or_else(|| {
+        let first = runtimes.advertised().next().unwrap_or("onnxruntime");
+        format!("it names no runtime and inherits none; write runtime = \"{first}\"")
+    })?;
+    let runtime = runtimes.get(runtime).ok_or_else(|| {
+        let known: Vec<_> = runtimes.advertised().collect();
         format!(
-            "it names no runtime and inherits none; write runtime = \"{}\"",
-            RUNTIMES[0]
+            "there is no runtime `{runtime}` (known: {}){}",
+            known.join(", "),
+            hint(runtime, known.iter().copied())
         )
     })?;
-    let stage = match runtime.as_str() {
-        "onnxruntime" => engine(flat, folder, model, given)?,
-        "recorded" => without_engine(written, flat, &[])?,
-        "scripted" => without_engine(written, flat, &["config"])?,
-        name if NOT_YET.contains(&name) => {
-            return Err(format!(
-                "runtime `{name}` is not supported yet; there are {}",
-                RUNTIMES.join(", ")
-            ));
-        }
-        name => {
-            return Err(format!(
-                "there is no runtime `{name}` (known: {}){}",
-                RUNTIMES.join(", "),
-                hint(name, RUNTIMES.into_iter())
-            ));
-        }
+    for (key, at) in &written.own {
+        known(key, runtime, runtimes).map_err(|why| format!("line {}: {why}", at.line))?;
+    }
+    let mut keys = flat.own;
+    // What it inherits from a stage of another runtime falls away.
+    keys.retain(|key, _| runtime.keys().contains(&key.as_str()));
+    let mut own = Written {
+        keys: Keys(keys),
+        folder,
+        model,
     };
-    Ok(Stage { runtime, ..stage })
-}
-
-fn engine(
-    flat: file::Stage,
-    folder: &Path,
-    model: Option<&Path>,
-    given: &Given,
-) -> Result<Stage, String> {
-    let own = flat.model.as_ref().map(|m| folder.join(m));
-    let model = own
-        .or(model.map(Path::to_path_buf))
-        .ok_or_else(|| "it has no model: give --model FILE or write model = \"…\"".to_owned())?;
-    let library = flat
-        .library
-        .as_ref()
-        .map(|l| folder.join(l))
-        .or(given.library.clone())
-        .map(library)
-        .transpose()?;
-    let stage = Stage {
-        model: Some(criteria::existing("model", &model)?),
-        library,
-        // What is not said is as the reference should be: off.
-        graph_optimization: flat.graph_optimization.unwrap_or(GraphOptimization::Off),
-        prepacking: flat.prepacking.unwrap_or(false),
-        memory_optimization: flat.memory_optimization.unwrap_or(false),
-        threads: flat.threads.unwrap_or(1),
-        deterministic: flat.deterministic.unwrap_or(false),
-        ..bare(flat)
-    };
-    if stage.threads > MOST_THREADS {
+    let completed = runtime.complete(&mut own)?;
+    if let Some(key) = own.keys.0.keys().next() {
         return Err(format!(
-            "threads = {} must be 0 (the library's default) to {MOST_THREADS}",
-            stage.threads
+            "the runtime `{}` announces the key `{key}` and does not read it",
+            runtime.name()
         ));
     }
-    runtime::check_onnxruntime(&stage)?;
-    Ok(stage)
-}
-
-fn library(path: PathBuf) -> Result<PathBuf, String> {
-    let found = runtime::locate(Some(&path), &[]).map_err(|e| e.to_string())?;
-    criteria::existing("library", &found)
-}
-
-/// A stage of a runtime that executes nothing. What it says itself for an engine would do nothing,
-/// so it is an error; what it inherits falls away.
-fn without_engine(
-    written: &file::Stage,
-    flat: file::Stage,
-    allowed: &[&str],
-) -> Result<Stage, String> {
-    let said = written.engine_keys();
-    if let Some(key) = said.iter().find(|key| !allowed.contains(key)) {
-        let runtime = flat.runtime.as_deref().unwrap_or_default();
-        return Err(format!(
-            "`{key}` means nothing to the runtime `{runtime}`: take it out"
-        ));
-    }
-    let mut flat = flat;
-    flat.providers = None;
-    flat.disabled_passes = None;
-    if !allowed.contains(&"config") {
-        flat.config = None;
-    }
-    Ok(bare(flat))
-}
-
-/// What every runtime has, and an engine that does nothing.
-fn bare(flat: file::Stage) -> Stage {
-    let providers = flat.providers.unwrap_or_default().into_iter();
     let outputs = flat.outputs.unwrap_or_default().into_iter();
-    Stage {
+    Ok(Stage {
         name: flat.name,
-        runtime: String::new(),
-        model: None,
-        library: None,
-        graph_optimization: GraphOptimization::Off,
-        prepacking: false,
-        memory_optimization: false,
-        threads: 0,
-        deterministic: false,
-        providers: providers
-            .map(|p| Provider {
-                name: p.name,
-                options: p.options.0,
-            })
-            .collect(),
-        config: flat.config.unwrap_or_default().0,
-        disabled_passes: flat.disabled_passes.unwrap_or_default(),
+        runtime: runtime.name().to_owned(),
+        model: completed.model,
+        files: completed.files,
+        options: completed.options,
         optional: flat.optional.unwrap_or(false),
         outputs: outputs.map(|(name, m)| (name, mapping(m))).collect(),
+    })
+}
+
+/// A key that a stage says itself must mean something to its runtime.
+fn known(key: &str, runtime: &dyn Runtime, runtimes: &Runtimes) -> Result<(), String> {
+    if runtime.keys().contains(&key) {
+        return Ok(());
     }
+    if runtimes.iter().any(|r| r.keys().contains(&key)) {
+        return Err(format!(
+            "`{key}` means nothing to the runtime `{}`: take it out",
+            runtime.name()
+        ));
+    }
+    let here: Vec<&str> = file::STAGE_KEYS
+        .into_iter()
+        .chain(runtime.keys().iter().copied())
+        .collect();
+    Err(format!(
+        "unknown key `{key}` (known here: {}){}",
+        here.join(", "),
+        hint(key, here.iter().copied())
+    ))
 }
 
 fn mapping(written: file::OutputMapping) -> OutputMapping {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use inferdiff_schemas::capture::Capture;
-use inferdiff_schemas::run::ladder::{GraphOptimization, Ladder, Stage};
+use inferdiff_schemas::run::ladder::{Ladder, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Limits, Manifest, RUN_FORMAT, StageState, StageStatus};
 use inferdiff_schemas::run::requests::write_requests;
@@ -239,10 +239,10 @@ fn finished(layout: &RunLayout, stage: &str) -> Option<StageStatus> {
 fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
     let mut ladder = request.ladder.clone();
     if plan.has_production && !ladder.stages.iter().any(|s| s.runtime == PRODUCTION) {
-        ladder.stages.push(production());
+        ladder.stages.push(Stage::bare(PRODUCTION, PRODUCTION));
     }
     let mut models = BTreeMap::new();
-    for model in ladder.stages.iter().filter_map(|s| s.model.as_ref()) {
+    for model in ladder.stages.iter().flat_map(|s| &s.files) {
         let bytes = std::fs::read(model).map_err(|e| RunFileError {
             action: "read",
             path: model.clone(),
@@ -271,25 +271,6 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         keep_outputs: request.keep_outputs.clone(),
         environment: request.environment.clone(),
     })
-}
-
-fn production() -> Stage {
-    Stage {
-        name: PRODUCTION.to_owned(),
-        runtime: PRODUCTION.to_owned(),
-        model: None,
-        library: None,
-        graph_optimization: GraphOptimization::Off,
-        prepacking: false,
-        memory_optimization: false,
-        threads: 0,
-        deterministic: false,
-        providers: Vec::new(),
-        config: BTreeMap::new(),
-        disabled_passes: Vec::new(),
-        optional: false,
-        outputs: BTreeMap::new(),
-    }
 }
 
 fn texts(selection: &Selection) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use inferdiff_schemas::capture::{Capture, Projection};
 use inferdiff_schemas::run::evidence::Signature;
-use inferdiff_schemas::run::ladder::{GraphOptimization, OutputSource, Stage};
+use inferdiff_schemas::run::ladder::{OutputSource, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
 use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
@@ -18,7 +18,7 @@ use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
 use super::{StageMessage, Task};
 use crate::compare::{Compared, compare_exchange};
-use crate::runtime::{OpenError, Predictor, Request, Runtimes, prove_off};
+use crate::runtime::{OpenError, Predictor, Request, Runtimes};
 
 /// Does the task in this process: replays and compares every chunk of one stage that is not committed
 /// yet, and commits `status.json` last; or replays one exchange alone.
@@ -112,11 +112,11 @@ impl<'a> Replay<'a> {
         let evidence = predictor.evidence();
         write_json(&layout.evidence(name), &evidence).map_err(|e| failed(&e))?;
         let is_reference = index == 0;
-        if is_reference
-            && stage.runtime == "onnxruntime"
-            && stage.graph_optimization == GraphOptimization::Off
-        {
-            prove_off(&evidence).map_err(|e| failed(&e))?;
+        if is_reference {
+            let runtime = runtimes.of(stage)?;
+            runtime
+                .prove_off(stage, &evidence)
+                .map_err(|e| failed(&e))?;
         }
         if let Some(signature) = predictor.signature() {
             check_inputs(signature, &manifest.inputs).map_err(|e| failed(&e))?;

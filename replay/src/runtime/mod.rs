@@ -6,8 +6,7 @@ mod scripted;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use onnxruntime::check as check_onnxruntime;
-pub use onnxruntime::{OnnxRuntime, locate, prove_off};
+pub use onnxruntime::{GraphOptimization, OnnxOptions, OnnxRuntime, Provider, locate, prove_off};
 pub use recorded::Recorded;
 #[doc(hidden)]
 pub use scripted::Scripted;
@@ -15,6 +14,8 @@ pub use scripted::Scripted;
 use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::{Exchange, Tensor};
+
+use crate::ladder::{Completed, Written};
 
 /// One request on its way into a predictor.
 #[derive(Debug, Clone, Copy)]
@@ -65,16 +66,44 @@ pub trait Predictor {
     fn evidence(&self) -> Evidence;
 }
 
-/// What executes stages.
+/// What executes stages. A runtime reads its own keys of a ladder, so that a new one is one type
+/// that implements this and one [`Runtimes::with`].
 pub trait Runtime {
     /// The name that ladders use.
     fn name(&self) -> &'static str;
+
+    /// Messages offer it. What only serves tests is not offered.
+    fn advertised(&self) -> bool {
+        true
+    }
+
+    /// The keys that its stages may have beside those that every stage has.
+    fn keys(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reads the keys of a stage: fills in what is not said and checks everything that can be
+    /// checked without opening the stage. It takes every one of [`Self::keys`].
+    ///
+    /// # Errors
+    /// A sentence without the stage's name.
+    fn complete(&self, written: &mut Written<'_>) -> Result<Completed, String>;
 
     /// Opens a stage.
     ///
     /// # Errors
     /// [`OpenError`], in the runtime's own words.
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError>;
+
+    /// What an opened stage executed must show that every optimisation is off, where it is to be
+    /// the reference. Runtimes that optimise nothing (or whose inside nobody sees) have nothing to
+    /// show.
+    ///
+    /// # Errors
+    /// The sentence that says what is not off.
+    fn prove_off(&self, _stage: &Stage, _evidence: &Evidence) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// The runtimes that stages may name.
@@ -90,8 +119,40 @@ impl Runtimes {
     /// Adds a runtime; a later one of the same name wins.
     #[must_use]
     pub fn with(mut self, runtime: impl Runtime + Send + 'static) -> Self {
+        self.0.retain(|r| r.name() != runtime.name());
         self.0.push(Box::new(runtime));
         self
+    }
+
+    /// The runtime of that name.
+    pub fn get(&self, name: &str) -> Option<&(dyn Runtime + Send)> {
+        self.iter().find(|r| r.name() == name)
+    }
+
+    /// All of them, in the order in which they were added.
+    pub fn iter(&self) -> impl Iterator<Item = &(dyn Runtime + Send)> {
+        self.0.iter().map(AsRef::as_ref)
+    }
+
+    /// Names of those that messages offer.
+    pub fn advertised(&self) -> impl Iterator<Item = &'static str> {
+        self.iter().filter(|r| r.advertised()).map(Runtime::name)
+    }
+
+    /// The runtime that a stage names.
+    ///
+    /// # Errors
+    /// `Failed` where no runtime has that name.
+    pub fn of(&self, stage: &Stage) -> Result<&(dyn Runtime + Send), OpenError> {
+        self.get(&stage.runtime).ok_or_else(|| {
+            let known: Vec<_> = self.advertised().collect();
+            OpenError::Failed(format!(
+                "stage `{}`: there is no runtime `{}` in this build; it has {}",
+                stage.name,
+                stage.runtime,
+                known.join(", ")
+            ))
+        })
     }
 
     /// Opens a stage on the runtime that it names.
@@ -99,15 +160,6 @@ impl Runtimes {
     /// # Errors
     /// [`OpenError`]; `Failed` where no runtime has that name.
     pub fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
-        let Some(runtime) = self.0.iter().rev().find(|r| r.name() == stage.runtime) else {
-            let known: Vec<_> = self.0.iter().map(|r| r.name()).collect();
-            return Err(OpenError::Failed(format!(
-                "stage `{}`: there is no runtime `{}` in this build; it has {}",
-                stage.name,
-                stage.runtime,
-                known.join(", ")
-            )));
-        };
-        runtime.open(stage)
+        self.of(stage)?.open(stage)
     }
 }

@@ -5,6 +5,7 @@ use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::{Exchange, Outcome, Tensor};
 
 use super::{InferError, OpenError, Predictor, Request, Runtime};
+use crate::ladder::{Completed, Written};
 
 /// The `recorded` runtime. It has no model and no options.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,6 +16,10 @@ struct RecordedPredictor;
 impl Runtime for Recorded {
     fn name(&self) -> &'static str {
         "recorded"
+    }
+
+    fn complete(&self, _written: &mut Written<'_>) -> Result<Completed, String> {
+        Ok(Completed::default())
     }
 
     fn open(&self, _stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
@@ -84,10 +89,10 @@ mod tests {
     use inferdiff_schemas::{Datatype, Payload};
 
     use super::*;
-    use crate::runtime::testing::{exchange, stage};
+    use crate::runtime::testing::exchange;
 
     fn ask(exchange: &Exchange) -> Result<Vec<Tensor>, InferError> {
-        let mut predictor = Recorded.open(&stage("recorded")).unwrap();
+        let mut predictor = Recorded.open(&Stage::bare("test", "recorded")).unwrap();
         assert!(predictor.signature().is_none());
         predictor.infer(&Request {
             exchange,

@@ -11,21 +11,29 @@
 //! | `fault.kind` | `error`, `crash`, `hang`, `nan` (first element of each float output) or `flip` (its sign bit) |
 //! | `fault.seconds` | how long `hang` hangs, default 3600 |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use inferdiff_schemas::run::evidence::{Evidence, Signature};
-use inferdiff_schemas::run::ladder::Stage;
+use inferdiff_schemas::run::ladder::{Stage, options_map};
 use inferdiff_schemas::{Datatype, Tensor};
+use serde::{Deserialize, Serialize};
 
 use super::{InferError, OpenError, Predictor, Request, Runtime, recorded};
+use crate::ladder::{Completed, Flat, Written};
 
 /// The `scripted` runtime.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Scripted;
+
+/// The script.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Options {
+    config: BTreeMap<String, String>,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -48,28 +56,45 @@ impl Runtime for Scripted {
         "scripted"
     }
 
+    fn advertised(&self) -> bool {
+        false
+    }
+
+    fn keys(&self) -> &'static [&'static str] {
+        &["config"]
+    }
+
+    fn complete(&self, written: &mut Written<'_>) -> Result<Completed, String> {
+        let config = written.take::<Flat>("config")?.unwrap_or_default().0;
+        Ok(Completed {
+            options: options_map(&Options { config }),
+            ..Completed::default()
+        })
+    }
+
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
-        let predictor = script(stage).map_err(OpenError::Failed)?;
+        let Options { config } = stage.read_options().map_err(OpenError::Failed)?;
+        let predictor = script(stage, &config).map_err(OpenError::Failed)?;
         let said = || format!("stage `{}` was told not to open", stage.name);
-        match stage.config.get("open.error").map(String::as_str) {
+        match config.get("open.error").map(String::as_str) {
             Some("unavailable") => return Err(OpenError::Unavailable(said())),
             Some(_) => return Err(OpenError::Failed(said())),
             None => {}
         }
-        if stage.config.contains_key("open.kind") {
+        if config.contains_key("open.kind") {
             std::process::abort();
         }
         Ok(Box::new(predictor))
     }
 }
 
-fn script(stage: &Stage) -> Result<ScriptedPredictor, String> {
+fn script(stage: &Stage, config: &BTreeMap<String, String>) -> Result<ScriptedPredictor, String> {
     let mut predictor = ScriptedPredictor {
         kind: None,
         seqs: BTreeSet::new(),
         hang: Duration::from_secs(3600),
     };
-    for (key, value) in &stage.config {
+    for (key, value) in config {
         let wrong = || format!("stage `{}`: config {key} = `{value}`", stage.name);
         match (key.as_str(), value.as_str()) {
             ("open.error", "failed" | "unavailable") | ("open.kind", "crash") => {}
@@ -157,12 +182,15 @@ fn spoil(tensor: &mut Tensor, kind: Kind) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::testing::{exchange, stage};
+    use crate::runtime::testing::exchange;
 
     fn scripted(config: &[(&str, &str)]) -> Result<Box<dyn Predictor>, OpenError> {
-        let mut stage = stage("scripted");
         let pairs = config.iter();
-        stage.config = pairs.map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let config = pairs.map(|(k, v)| ((*k).into(), (*v).into())).collect();
+        let stage = Stage {
+            options: options_map(&Options { config }),
+            ..Stage::bare("test", "scripted")
+        };
         Scripted.open(&stage)
     }
 

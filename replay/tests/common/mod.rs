@@ -1,15 +1,14 @@
 //! What the tests on a real ONNX Runtime share.
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use inferdiff_replay::runtime::{
-    InferError, OnnxRuntime, OpenError, Predictor, Request, Runtime, locate,
+    InferError, OnnxOptions, OnnxRuntime, OpenError, Predictor, Request, Runtime, locate,
 };
 use inferdiff_schemas::run::evidence::{Acted, Evidence, OptionEvidence};
-use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
+use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::{Datatype, Exchange, Tensor};
 
 /// The ONNX Runtime library of the tests: `INFERDIFF_TEST_ORT` (file or folder), else the one of the
@@ -39,22 +38,21 @@ pub fn model(name: &str) -> PathBuf {
 
 /// The reference stage of the built-in ladder, on a model of the tests.
 pub fn stage(model_name: &str) -> Stage {
-    Stage {
-        name: "test".into(),
-        runtime: "onnxruntime".into(),
-        model: Some(model(model_name)),
+    with(model_name, |_| {})
+}
+
+/// The reference stage with other options.
+pub fn with(model_name: &str, change: impl FnOnce(&mut OnnxOptions)) -> Stage {
+    let mut options = OnnxOptions {
         library: Some(library()),
-        graph_optimization: GraphOptimization::Off,
-        prepacking: false,
-        memory_optimization: false,
-        threads: 1,
         deterministic: true,
-        providers: Vec::new(),
-        config: BTreeMap::new(),
-        disabled_passes: Vec::new(),
-        optional: false,
-        outputs: BTreeMap::new(),
-    }
+        ..OnnxOptions::default()
+    };
+    change(&mut options);
+    options.over(Stage {
+        model: Some(model(model_name)),
+        ..Stage::bare("test", "onnxruntime")
+    })
 }
 
 /// Opens a stage.

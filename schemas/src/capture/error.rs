@@ -18,7 +18,7 @@ pub enum CaptureError {
     /// The capture was written by a newer build.
     #[error(
         "{path} has capture format {found}, written by a newer inferdiff: this build reads up to \
-         {supported}; upgrade inferdiff"
+         {supported}; upgrade to {needed}"
     )]
     TooNew {
         /// Where.
@@ -27,6 +27,8 @@ pub enum CaptureError {
         found: u32,
         /// Newest version that this build reads.
         supported: u32,
+        /// The build to upgrade to.
+        needed: String,
     },
     /// A file is damaged.
     #[error(
@@ -63,6 +65,47 @@ impl CaptureError {
             path,
             source,
         }
+    }
+
+    /// A file of a newer format; `writer`: what wrote it (`inferdiff X.Y.Z` or `X.Y.Z`), where it
+    /// says so.
+    pub fn too_new(path: impl Into<PathBuf>, found: u32, writer: Option<&str>) -> Self {
+        let version = writer.map(|w| w.trim_start_matches("inferdiff ").to_owned());
+        Self::TooNew {
+            path: path.into(),
+            found,
+            supported: super::FORMAT_VERSION,
+            needed: version.map_or("the build that wrote it".to_owned(), |v| format!(">= {v}")),
+        }
+    }
+
+    /// The reason under which exchanges that it cost are counted: `disk_full`, `read_only`,
+    /// `directory_missing` or `write_error`.
+    pub fn drop_reason(&self) -> &'static str {
+        use std::io::ErrorKind;
+        let Self::Io { source, .. } = self else {
+            return "write_error";
+        };
+        match source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "disk_full",
+            ErrorKind::ReadOnlyFilesystem => "read_only",
+            ErrorKind::NotFound => "directory_missing",
+            _ => "write_error",
+        }
+    }
+
+    /// True where a file was not there.
+    pub fn is_not_found(&self) -> bool {
+        self.is_io(std::io::ErrorKind::NotFound)
+    }
+
+    /// True where a file was there that must not be.
+    pub fn already_exists(&self) -> bool {
+        self.is_io(std::io::ErrorKind::AlreadyExists)
+    }
+
+    fn is_io(&self, kind: std::io::ErrorKind) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == kind)
     }
 
     /// A damaged file.

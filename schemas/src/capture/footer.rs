@@ -16,7 +16,7 @@ use ulid::Ulid;
 use super::schema::STORED;
 use super::{FORMAT_VERSION, Ledger};
 use crate::storage::ReadFile;
-use crate::xxh3::hash64;
+use crate::xxh3::{Hash64, hash64};
 
 const FORMAT: &str = "inferdiff.format";
 const RECORDER: &str = "inferdiff.recorder";
@@ -227,9 +227,17 @@ fn note_of(metadata: &ParquetMetaData) -> Option<(FooterNote, u64, String)> {
 /// # Errors
 /// Any I/O error.
 pub fn find_last(file: &dyn ReadFile, segment: Option<Ulid>) -> std::io::Result<Option<Footer>> {
+    find_last_before(file, file.len(), segment)
+}
+
+/// The last footer of `segment` that ends at `to` or before.
+pub(super) fn find_last_before(
+    file: &dyn ReadFile,
+    mut to: u64,
+    segment: Option<Ulid>,
+) -> std::io::Result<Option<Footer>> {
     const WINDOW: u64 = 1 << 20;
     let mut window = Vec::new();
-    let mut to = file.len();
     while to >= TAIL + 4 {
         let from = to.saturating_sub(WINDOW);
         window.resize(
@@ -250,6 +258,25 @@ pub fn find_last(file: &dyn ReadFile, segment: Option<Ulid>) -> std::io::Result<
         to = from + MAGIC.len() as u64 - 1;
     }
     Ok(None)
+}
+
+impl SpanDigest {
+    /// True where the span's bytes still give its digest. Reads in pieces of 1 MiB.
+    pub(super) fn holds(&self, file: &dyn ReadFile) -> std::io::Result<bool> {
+        if self.end > file.len() || self.start > self.end {
+            return Ok(false);
+        }
+        let mut buffer = vec![0; 1 << 20];
+        let mut hash = Hash64::new();
+        let mut at = self.start;
+        while at < self.end {
+            let n = usize::try_from((self.end - at).min(1 << 20)).expect("at most 1 MiB");
+            file.read_exact_at(&mut buffer[..n], at)?;
+            hash.update(&buffer[..n]);
+            at += n as u64;
+        }
+        Ok(hash.digest() == self.xxh3)
+    }
 }
 
 impl FooterNote {

@@ -15,6 +15,9 @@ pub struct CaptureMeta {
     pub format: u32,
     /// RFC 3339, UTC.
     pub created: String,
+    /// Version of inferdiff that wrote it.
+    #[serde(default)]
+    pub version: Option<String>,
     /// The upstream as given to the first recorder.
     #[serde(default)]
     pub upstream: Option<String>,
@@ -69,6 +72,7 @@ impl CaptureMeta {
         Self {
             format: super::FORMAT_VERSION,
             created: created.into(),
+            version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             upstream: None,
             upstream_metadata: BTreeMap::new(),
             keep: BTreeMap::new(),
@@ -95,6 +99,9 @@ impl RecorderMeta {
     }
 }
 
+/// How the names of files end that are about to replace a JSON file.
+pub(super) const TEMPORARY: &str = ".tmp";
+
 /// Reads a JSON file of the capture.
 pub(super) fn read_json<T: serde::de::DeserializeOwned>(
     storage: &dyn Storage,
@@ -118,17 +125,18 @@ pub(super) fn write_json<T: Serialize>(
     bytes.push(b'\n');
     let folder = path.parent().unwrap_or(Path::new("."));
     // Unique, because two recorders may write `_capture.json` at the same time.
-    let temporary = folder.join(format!("_{}.tmp", ulid::Ulid::generate()));
+    let temporary = folder.join(format!("_{}{TEMPORARY}", ulid::Ulid::generate()));
     let mut file = storage
         .create(&temporary)
         .map_err(CaptureError::io("create", &temporary))?;
     file.write_all(&bytes)
         .map_err(CaptureError::io("write", &temporary))?;
     file.sync().map_err(CaptureError::io("sync", &temporary))?;
-    drop(file);
+    // Locked until it has its name: recovery removes temporary files that nobody holds.
     storage
         .rename(&temporary, path)
         .map_err(CaptureError::io("rename", path))?;
+    drop(file);
     storage
         .sync_dir(folder)
         .map_err(CaptureError::io("sync", folder))

@@ -6,6 +6,7 @@
 //!   _recorders/<ulid>.json       one recorder process: its ledger at stop, version, host, notes
 //!   <ulid>.parquet               sealed segment
 //!   _<ulid>.parquet.open         growing segment, complete at every checkpoint
+//!   _<ulid>.journal.json         a decided change of sealed segments, until it is carried out
 //! ```
 
 mod decode;
@@ -19,6 +20,7 @@ mod reader;
 mod recovery;
 mod schema;
 mod segment;
+mod upkeep;
 mod verify;
 mod writer;
 
@@ -32,6 +34,7 @@ pub use reader::{Capture, Projection, Segment};
 pub use recovery::Recovered;
 pub(crate) use schema::tensor_list;
 pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
-pub use verify::{Report, verify};
+pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Upkeep};
+pub use verify::{Books, Report, verify};
 pub use writer::{CaptureWriter, SyncPolicy, WriterOptions, weight};
 pub(crate) use {decode::tensors as decode_tensors, encode::tensors as encode_tensors};

@@ -1,22 +1,26 @@
 //! Reading captures, sealed and growing segments alike.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
 };
 use parquet::file::reader::{ChunkReader, Length};
 use ulid::Ulid;
 
 use super::meta::read_json;
+use super::upkeep::journal;
+use super::upkeep::removed::{self, Removed};
 use super::{
     CaptureError, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, decode, find_last,
 };
 use crate::Exchange;
-use crate::storage::{ReadFile, Storage};
+use crate::storage::{Entry, ReadFile, Storage};
 
 /// Which columns a read touches. What is left out reads as `None`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,8 +33,8 @@ pub enum Projection {
     Full,
 }
 
-/// One readable segment.
-#[derive(Debug, Clone)]
+/// One readable segment. Its file stays open: what replaces or removes it does not disturb readers.
+#[derive(Clone)]
 pub struct Segment {
     /// The segment.
     pub id: Ulid,
@@ -46,6 +50,19 @@ pub struct Segment {
     pub bytes: u64,
     /// The footer that was read.
     pub footer: Footer,
+    pub(super) file: Arc<dyn ReadFile>,
+}
+
+impl std::fmt::Debug for Segment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Segment")
+            .field("path", &self.path)
+            .field("sealed", &self.sealed)
+            .field("rows", &self.rows)
+            .field("row_groups", &self.row_groups)
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A capture, opened for reading. What is written later is not seen.
@@ -54,8 +71,22 @@ pub struct Capture {
     layout: Layout,
     meta: CaptureMeta,
     recorders: Vec<RecorderMeta>,
+    removed: BTreeMap<Ulid, Removed>,
     segments: Vec<Segment>,
     unreadable: Vec<CaptureError>,
+    foreign: Vec<String>,
+}
+
+/// Readable segments, and why others are not.
+type Found = (Vec<Segment>, Vec<CaptureError>);
+
+/// The names that say which segments a capture has.
+fn names(entries: &[Entry]) -> impl Iterator<Item = &str> {
+    let name = |e: &'_ Entry| !e.name.ends_with(".tmp");
+    entries
+        .iter()
+        .filter(move |e| name(e))
+        .map(|e| e.name.as_str())
 }
 
 impl Capture {
@@ -72,11 +103,12 @@ impl Capture {
             layout,
             meta,
             recorders: Vec::new(),
+            removed: BTreeMap::new(),
             segments: Vec::new(),
             unreadable: Vec::new(),
+            foreign: Vec::new(),
         };
-        capture.read_recorders()?;
-        capture.read_segments()?;
+        capture.read_stable()?;
         Ok(capture)
     }
 
@@ -90,6 +122,11 @@ impl Capture {
         &self.recorders
     }
 
+    /// What left of each recorder's exchanges after they were recorded.
+    pub(super) fn removed(&self) -> &BTreeMap<Ulid, Removed> {
+        &self.removed
+    }
+
     /// Readable segments, oldest first.
     pub fn segments(&self) -> &[Segment] {
         &self.segments
@@ -100,13 +137,14 @@ impl Capture {
         &self.unreadable
     }
 
+    /// Names in the folder that are not a capture's.
+    pub fn foreign(&self) -> &[String] {
+        &self.foreign
+    }
+
     /// Where it lies.
     pub fn layout(&self) -> &Layout {
         &self.layout
-    }
-
-    pub(super) fn storage(&self) -> &dyn Storage {
-        self.storage.as_ref()
     }
 
     /// The rows of one row group.
@@ -122,31 +160,9 @@ impl Capture {
         let damaged = |e: &dyn std::fmt::Display| {
             CaptureError::damaged(&segment.path, format!("row group {row_group}: {e}"))
         };
-        let file = self
-            .storage
-            .open(&segment.path)
-            .map_err(CaptureError::io("open", &segment.path))?;
-        let metadata = segment.footer.metadata.clone();
-        let mask = mask(projection, metadata.file_metadata().schema_descr());
-        let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())
-            .map_err(|e| damaged(&e))?;
-        let group = segment
-            .footer
-            .metadata
-            .row_groups()
-            .get(row_group)
-            .ok_or_else(|| damaged(&"there is no such row group"))?;
-        let rows = usize::try_from(group.num_rows()).map_err(|e| damaged(&e))?;
-        let file = Chunks {
-            file: Arc::from(file),
-            end: segment.bytes,
-        };
-        let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-            .with_row_groups(vec![row_group])
-            .with_projection(mask)
-            .with_batch_size(rows.max(1))
-            .build()
-            .map_err(|e| damaged(&e))?;
+        let schema = segment.footer.metadata.file_metadata().schema_descr();
+        let (rows, batches) =
+            batches(segment, row_group, mask(projection, schema)).map_err(|e| damaged(&e))?;
         let mut out = Vec::with_capacity(rows);
         for batch in batches {
             let batch = batch.map_err(|e| damaged(&e))?;
@@ -161,96 +177,175 @@ impl Capture {
         Ok(out)
     }
 
+    /// The columns of a row group of which some page does not decode.
+    pub(super) fn damaged_columns(&self, segment: &Segment, row_group: usize) -> Vec<String> {
+        let schema = segment.footer.metadata.file_metadata().schema_descr();
+        let decodes = |leaf: usize| {
+            let mask = ProjectionMask::leaves(schema, [leaf]);
+            batches(segment, row_group, mask).is_ok_and(|(rows, batches)| {
+                let read = batches.map(|b| b.map_or(0, |b| b.num_rows()));
+                read.sum::<usize>() == rows
+            })
+        };
+        let leaves = schema.columns().iter().enumerate();
+        leaves
+            .filter(|(leaf, _)| !decodes(*leaf))
+            .map(|(_, column)| column.path().string())
+            .collect()
+    }
+
     fn read_recorders(&mut self) -> Result<(), CaptureError> {
+        self.recorders.clear();
+        self.removed.clear();
         let folder = self.layout.recorders();
         let entries = match self.storage.list(&folder) {
             Ok(entries) => entries,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(CaptureError::io("list", &folder)(e)),
         };
-        for entry in entries.iter().filter(|e| e.name.ends_with(".json")) {
+        for entry in &entries {
+            let Some(id) = Layout::parse_recorder(&entry.name) else {
+                continue;
+            };
             match read_json(self.storage.as_ref(), &folder.join(&entry.name)) {
                 Ok(meta) => self.recorders.push(meta),
                 Err(e) => self.unreadable.push(e),
             }
-        }
-        Ok(())
-    }
-
-    fn read_segments(&mut self) -> Result<(), CaptureError> {
-        let root = self.layout.root().to_owned();
-        let entries = self
-            .storage
-            .list(&root)
-            .map_err(CaptureError::io("list", &root))?;
-        for entry in entries {
-            let sealed = Layout::parse_sealed(&entry.name);
-            let Some(id) = sealed.or_else(|| Layout::parse_open(&entry.name)) else {
-                if entry.name.ends_with(".parquet") && !entry.is_dir {
-                    let why = "not a segment of a capture: its name is no ULID; move it elsewhere";
-                    self.unreadable
-                        .push(CaptureError::damaged(root.join(&entry.name), why));
-                }
-                continue;
-            };
-            match self.read_segment(id, sealed.is_some()) {
-                Ok(segment) => self.segments.extend(segment),
+            match removed::read(self.storage.as_ref(), &self.layout, id) {
+                Ok(removed) => self.removed.extend([(id, removed)]),
                 Err(e) => self.unreadable.push(e),
             }
         }
-        self.segments.sort_by_key(|s| s.id);
         Ok(())
     }
 
-    /// `Ok(None)`: a growing segment without a checkpoint yet.
-    fn read_segment(&self, id: Ulid, sealed: bool) -> Result<Option<Segment>, CaptureError> {
-        let mut path = if sealed {
-            self.layout.sealed(id)
-        } else {
-            self.layout.open(id)
-        };
-        let mut sealed = sealed;
+    /// Reads books and footers that belong together.
+    ///
+    /// Upkeep may replace segments while they are listed, and a directory is not listed in one
+    /// instant: what vanished, or a listing that no longer holds afterwards, is read again.
+    fn read_stable(&mut self) -> Result<(), CaptureError> {
+        let mut before = self.list()?;
+        for _ in 0..5 {
+            (self.segments, self.unreadable) = self.read_listed(&before)?;
+            let vanished = self.unreadable.iter().any(CaptureError::is_not_found);
+            let strangers = before.iter().filter(|e| !Layout::is_known(&e.name));
+            self.foreign = strangers.map(|e| e.name.clone()).collect();
+            self.read_recorders()?;
+            let after = self.list()?;
+            if !vanished && names(&before).eq(names(&after)) {
+                break;
+            }
+            before = after;
+        }
+        Ok(())
+    }
+
+    fn list(&self) -> Result<Vec<Entry>, CaptureError> {
+        let root = self.layout.root();
+        self.storage
+            .list(root)
+            .map_err(CaptureError::io("list", root))
+    }
+
+    fn read_listed(&self, entries: &[Entry]) -> Result<Found, CaptureError> {
+        let root = self.layout.root();
+        let (mut segments, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut replaced, mut decided) = (BTreeSet::new(), BTreeSet::new());
+        for id in entries
+            .iter()
+            .filter_map(|e| Layout::parse_journal(&e.name))
+        {
+            match journal::read(self.storage.as_ref(), &self.layout, id) {
+                Ok(journal) => {
+                    replaced.extend(journal.replaces());
+                    decided.extend(journal.by());
+                }
+                Err(e) => unreadable.push(e),
+            }
+        }
+        for entry in entries.iter().filter(|e| !e.is_dir) {
+            let name = entry.name.as_str();
+            let read = if let Some(id) = Layout::parse_sealed(name) {
+                if replaced.contains(&id) {
+                    continue;
+                }
+                self.read_segment(id, self.layout.sealed(id), true)
+            } else if let Some(id) = Layout::parse_open(name) {
+                self.read_segment(id, self.layout.open(id), false)
+            } else if let Some(id) =
+                Layout::parse_replacement(name).filter(|id| decided.contains(id))
+            {
+                self.read_segment(id, root.join(name), true)
+            } else {
+                if name.ends_with(".parquet") {
+                    let why = "not a segment of a capture: its name is no ULID; move it elsewhere";
+                    unreadable.push(CaptureError::damaged(root.join(name), why));
+                }
+                continue;
+            };
+            match read {
+                Ok((segment, damage)) => {
+                    segments.extend(segment);
+                    unreadable.extend(damage);
+                }
+                Err(e) => unreadable.push(e),
+            }
+        }
+        // Both names of one segment, where it got its final one during the listing.
+        segments.sort_by_key(|s: &Segment| s.id);
+        segments.dedup_by_key(|s| s.id);
+        Ok((segments, unreadable))
+    }
+
+    /// The segment (`None`: a growing one without a checkpoint yet), and what of it is damaged.
+    fn read_segment(
+        &self,
+        id: Ulid,
+        mut path: PathBuf,
+        mut sealed: bool,
+    ) -> Result<(Option<Segment>, Option<CaptureError>), CaptureError> {
         let mut opened = self.storage.open(&path);
-        if !sealed
+        if path != self.layout.sealed(id)
             && opened
                 .as_ref()
                 .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
-            // Its writer sealed it between the listing and now.
+            // It got its final name between the listing and now.
             (path, sealed) = (self.layout.sealed(id), true);
             opened = self.storage.open(&path);
         }
-        let file = opened.map_err(CaptureError::io("open", &path))?;
+        let file: Arc<dyn ReadFile> = opened.map_err(CaptureError::io("open", &path))?.into();
         let read = CaptureError::io("read", &path);
-        let footer = if sealed {
-            super::footer::at(file.as_ref(), file.len(), Some(id)).map_err(read)?
-        } else {
-            find_last(file.as_ref(), Some(id)).map_err(read)?
-        };
-        let Some(footer) = footer else {
+        let Some(footer) = find_last(file.as_ref(), Some(id)).map_err(read)? else {
             if sealed {
-                let why = "it does not end with a footer that names this segment";
+                let why = "no footer in it names this segment";
                 return Err(CaptureError::damaged(path, why));
             }
-            return Ok(None);
+            return Ok((None, None));
         };
+        let damage = (sealed && footer.end != file.len()).then(|| {
+            let why = format!(
+                "it does not end with a footer that names this segment; what it held at its \
+                 checkpoint at byte {} is readable",
+                footer.end
+            );
+            CaptureError::damaged(&path, why)
+        });
         if footer.note.format > FORMAT_VERSION {
-            let (found, supported) = (footer.note.format, FORMAT_VERSION);
-            return Err(CaptureError::TooNew {
-                path,
-                found,
-                supported,
-            });
+            let writer = footer.metadata.file_metadata().created_by();
+            return Err(CaptureError::too_new(path, footer.note.format, writer));
         }
-        Ok(Some(Segment {
+        let segment = Segment {
             id,
             sealed,
             rows: u64::try_from(footer.metadata.file_metadata().num_rows()).unwrap_or(0),
             row_groups: footer.metadata.num_row_groups(),
             bytes: footer.end,
             footer,
+            file,
             path,
-        }))
+        };
+        Ok((Some(segment), damage))
     }
 }
 
@@ -276,13 +371,34 @@ pub(super) fn read_meta(
         .unwrap_or(0);
     let found = u32::try_from(found).unwrap_or(u32::MAX);
     if found > FORMAT_VERSION {
-        return Err(CaptureError::TooNew {
-            path,
-            found,
-            supported: FORMAT_VERSION,
-        });
+        let writer = value.get("version").and_then(serde_json::Value::as_str);
+        return Err(CaptureError::too_new(path, found, writer));
     }
     serde_json::from_value(value).map_err(|e| CaptureError::damaged(path, e))
+}
+
+/// The number of rows of a row group, and its batches.
+fn batches(
+    segment: &Segment,
+    row_group: usize,
+    mask: ProjectionMask,
+) -> Result<(usize, ParquetRecordBatchReader), parquet::errors::ParquetError> {
+    let metadata = segment.footer.metadata.clone();
+    let group = metadata.row_groups().get(row_group).ok_or_else(|| {
+        parquet::errors::ParquetError::General("there is no such row group".to_owned())
+    })?;
+    let rows = usize::try_from(group.num_rows())?;
+    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
+    let file = Chunks {
+        file: segment.file.clone(),
+        end: segment.bytes,
+    };
+    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+        .with_row_groups(vec![row_group])
+        .with_projection(mask)
+        .with_batch_size(rows.max(1))
+        .build()?;
+    Ok((rows, batches))
 }
 
 fn mask(

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use ulid::Ulid;
 
-use super::meta::{read_json, write_json};
-use super::{CaptureError, Footer, Layout, Ledger, RecorderMeta, find_last};
-use crate::storage::Storage;
+use super::footer::find_last_before;
+use super::meta::{TEMPORARY, read_json, write_json};
+use super::upkeep::removed;
+use super::{CaptureError, Footer, Layout, Ledger, RecorderMeta};
+use crate::storage::{ReadFile, Storage};
 
 /// What recovery did with one abandoned segment.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -44,7 +46,32 @@ pub(super) fn recover(
             .map_err(CaptureError::io("sync", root))?;
     }
     mark_crashed(storage, layout)?;
+    for folder in [root.to_owned(), layout.recorders()] {
+        remove_temporary(storage, &folder)?;
+    }
     Ok(done)
+}
+
+/// Removes JSON files whose writer died before they got their names.
+fn remove_temporary(storage: &dyn Storage, folder: &Path) -> Result<(), CaptureError> {
+    let entries = storage
+        .list(folder)
+        .map_err(CaptureError::io("list", folder))?;
+    for entry in entries.iter().filter(|e| e.name.ends_with(TEMPORARY)) {
+        let path = folder.join(&entry.name);
+        match storage.open_locked(&path) {
+            Ok(Some(_held)) => match storage.remove(&path) {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(CaptureError::io("remove", &path)(e));
+                }
+                _ => {}
+            },
+            Ok(None) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(CaptureError::io("open", &path)(e)),
+        }
+    }
+    Ok(())
 }
 
 fn recover_segment(
@@ -65,7 +92,7 @@ fn recover_segment(
         .open(&path)
         .map_err(CaptureError::io("open", &path))?;
     let length = read.len();
-    let last = find_last(read.as_ref(), Some(segment)).map_err(CaptureError::io("read", &path))?;
+    let last = last_whole(read.as_ref(), segment).map_err(CaptureError::io("read", &path))?;
     let recovered = |rows, cut_bytes, action| {
         Ok(Some(Recovered {
             segment: segment.to_string(),
@@ -100,6 +127,20 @@ fn recover_segment(
     recovered(rows, length - end, "sealed")
 }
 
+/// The last checkpoint whose row group is really there: after a power cut its footer may be on disk
+/// and the bytes before it not. Earlier row groups were synced before the last one was begun.
+fn last_whole(file: &dyn ReadFile, segment: Ulid) -> std::io::Result<Option<Footer>> {
+    let mut to = file.len();
+    while let Some(footer) = find_last_before(file, to, Some(segment))? {
+        let newest = footer.note.digests.last();
+        if newest.map_or(Ok(false), |span| span.holds(file))? {
+            return Ok(Some(footer));
+        }
+        to = footer.start;
+    }
+    Ok(None)
+}
+
 /// A recorder without `stopped` whose lock is free has crashed: its books are those of its last
 /// checkpoint.
 fn mark_crashed(storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
@@ -112,25 +153,38 @@ fn mark_crashed(storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureErr
             continue;
         };
         let path = layout.recorder(recorder);
-        let mut meta: RecorderMeta = read_json(storage, &path)?;
+        let mut meta: RecorderMeta = match read_json(storage, &path) {
+            // Damage is for `verify` to tell; it must not keep a new recorder from recording.
+            Err(CaptureError::Damaged { .. }) => continue,
+            meta => meta?,
+        };
         if meta.stopped.is_some() || meta.crashed {
             continue;
         }
         let lock = layout.recorder_lock(recorder);
-        let held = match storage.open_locked(&lock) {
-            Ok(held) => held,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+        let _held = match storage.open_locked(&lock) {
+            Ok(Some(held)) => Some(held),
+            Ok(None) => continue,
+            // A power cut may have taken the name; a live recorder always has its lock.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
             Err(e) => return Err(CaptureError::io("open", &lock)(e)),
         };
-        let Some(_held) = held else { continue };
+        // It may have stopped between our first look and the lock.
+        meta = read_json(storage, &path)?;
+        if meta.stopped.is_some() || meta.crashed {
+            continue;
+        }
         if let Some(ledger) = last_ledger(storage, layout, recorder)? {
             meta.ledger = ledger;
         }
         meta.crashed = true;
         write_json(storage, &path, &meta)?;
-        storage
-            .remove(&lock)
-            .map_err(CaptureError::io("remove", &lock))?;
+        match storage.remove(&lock) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(CaptureError::io("remove", &lock)(e));
+            }
+            _ => {}
+        }
     }
     Ok(())
 }
@@ -143,7 +197,8 @@ fn last_ledger(
 ) -> Result<Option<Ledger>, CaptureError> {
     let root = layout.root();
     let entries = storage.list(root).map_err(CaptureError::io("list", root))?;
-    let mut newest: Option<Ledger> = None;
+    // What retention removed may have held the newest books.
+    let mut newest = removed::read(storage, layout, recorder)?.ledger;
     for segment in entries.iter().filter_map(|e| Layout::parse_sealed(&e.name)) {
         let Some(footer) = footer_of(storage, &layout.sealed(segment), segment)? else {
             continue;

@@ -24,6 +24,9 @@ struct SinkState {
     file: Box<dyn WriteFile>,
     hash: Hash64,
     written: u64,
+    /// Nothing more is written: the Parquet writer flushes what it still holds when it is dropped,
+    /// which must not reach a file that was cut.
+    closed: bool,
 }
 
 impl Sink {
@@ -36,6 +39,9 @@ impl Sink {
 impl io::Write for Sink {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.with(|s| {
+            if s.closed {
+                return Err(io::Error::other("the segment has ended"));
+            }
             s.file.write_all(buf)?;
             s.hash.update(buf);
             s.written += buf.len() as u64;
@@ -67,14 +73,29 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// Creates `_<ulid>.parquet.open`, locked.
+    /// Creates `_<ulid>.parquet.open`, locked, its name durable: what is synced into a file that
+    /// no name leads to after a power cut is lost.
     pub fn create(
         storage: &dyn Storage,
         layout: &Layout,
         recorder: Ulid,
         id: Ulid,
     ) -> Result<Self, CaptureError> {
-        let path = layout.open(id);
+        let segment = Self::create_as(storage, layout.open(id), layout.sealed(id), recorder, id)?;
+        storage
+            .sync_dir(layout.root())
+            .map_err(CaptureError::io("sync", layout.root()))?;
+        Ok(segment)
+    }
+
+    /// Creates a segment at `path` that [`Self::seal`] will name `sealed_path`.
+    pub fn create_as(
+        storage: &dyn Storage,
+        path: PathBuf,
+        sealed_path: PathBuf,
+        recorder: Ulid,
+        id: Ulid,
+    ) -> Result<Self, CaptureError> {
         let file = storage
             .create(&path)
             .map_err(CaptureError::io("create", &path))?;
@@ -82,6 +103,7 @@ impl Segment {
             file,
             hash: Hash64::new(),
             written: 0,
+            closed: false,
         })));
         let writer = ArrowWriter::try_new(sink.clone(), WRITTEN.clone(), Some(properties()))
             .map_err(|e| CaptureError::damaged(&path, e))?;
@@ -92,7 +114,7 @@ impl Segment {
             payload: 0,
             last_group: 0,
             last_footer: 0,
-            sealed_path: layout.sealed(id),
+            sealed_path,
             path,
             writer,
             sink,
@@ -151,9 +173,7 @@ impl Segment {
             return Err(write(e));
         }
         if sync {
-            self.sink
-                .with(|s| s.file.sync())
-                .map_err(CaptureError::io("sync", &self.path))?;
+            self.sync()?;
         }
         self.row_groups += 1;
         self.payload += exchanges.iter().map(payload).sum::<u64>();
@@ -164,6 +184,25 @@ impl Segment {
             s.written
         });
         Ok(())
+    }
+
+    /// False where the file was removed under us: what is written into it is lost.
+    pub fn is_linked(&self) -> bool {
+        self.sink.with(|s| s.file.is_linked()).unwrap_or(false)
+    }
+
+    /// Makes what was written durable.
+    pub fn sync(&self) -> Result<(), CaptureError> {
+        self.sink
+            .with(|s| s.file.sync())
+            .map_err(CaptureError::io("sync", &self.path))
+    }
+
+    /// Removes the file.
+    pub fn discard(self, storage: &dyn Storage) -> Result<(), CaptureError> {
+        storage
+            .remove(&self.path)
+            .map_err(CaptureError::io("remove", &self.path))
     }
 
     /// True when one more footer could break the write bound (4 × the data + 64 KiB a checkpoint).
@@ -179,15 +218,13 @@ impl Segment {
     }
 
     /// Gives the complete file its final name. A segment without a checkpoint is removed.
-    pub fn seal(self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+    pub fn seal(&self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
         if self.row_groups == 0 {
             storage
                 .remove(&self.path)
                 .map_err(CaptureError::io("remove", &self.path))?;
         } else {
-            self.sink
-                .with(|s| s.file.sync())
-                .map_err(CaptureError::io("sync", &self.path))?;
+            self.sync()?;
             storage
                 .rename(&self.path, &self.sealed_path)
                 .map_err(CaptureError::io("rename", &self.path))?;
@@ -198,9 +235,12 @@ impl Segment {
     }
 
     /// Ends a segment whose writer failed: cut to the last checkpoint, then sealed as it is.
-    pub fn abandon(self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+    pub fn abandon(&self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
         self.sink
-            .with(|s| s.file.truncate(self.durable))
+            .with(|s| {
+                s.closed = true;
+                s.file.truncate(self.durable)
+            })
             .map_err(CaptureError::io("truncate", &self.path))?;
         self.seal(storage, layout)
     }

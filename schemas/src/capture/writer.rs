@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use ulid::Ulid;
 
 use super::meta::write_json;
-use super::recovery::{Recovered, recover};
+use super::recovery::Recovered;
 use super::segment::Segment;
-use super::{CaptureError, CaptureMeta, Layout, Ledger, RecorderMeta};
+use super::{CaptureError, CaptureMeta, Layout, Ledger, RecorderMeta, Upkeep};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
 
@@ -59,9 +59,17 @@ pub struct CaptureWriter {
     storage: Arc<dyn Storage>,
     layout: Layout,
     recorder: Ulid,
+    capture: CaptureMeta,
     meta: RecorderMeta,
     options: WriterOptions,
     segment: Option<Segment>,
+    /// The segment begun last: the next one sorts behind it whatever the clock does.
+    last_segment: Ulid,
+    /// Segments whose writer failed and that could not be cut and sealed yet: they hold rows that
+    /// were counted as dropped, so they stay locked until they are cut.
+    broken: Vec<Segment>,
+    /// Exchanges of the growing segment that no sync has made durable yet.
+    unsynced: u64,
     buffer: Vec<Exchange>,
     buffered_bytes: u64,
     oldest: Option<Instant>,
@@ -86,29 +94,22 @@ impl CaptureWriter {
         let layout = Layout::new(dir);
         let id = Ulid::from_string(&recorder.recorder)
             .map_err(|e| CaptureError::damaged(dir, format!("recorder id: {e}")))?;
-        storage
-            .create_dir(&layout.recorders())
-            .map_err(CaptureError::io("create", layout.recorders()))?;
-        match super::reader::read_meta(storage.as_ref(), &layout) {
-            Ok(_) => {}
-            Err(CaptureError::NotACapture { .. }) => {
-                write_json(storage.as_ref(), &layout.meta(), &meta)?;
-            }
-            Err(e) => return Err(e),
-        }
-        let recovered = recover(storage.as_ref(), &layout)?;
-        let lock_path = layout.recorder_lock(id);
-        let lock = storage
-            .create(&lock_path)
-            .map_err(CaptureError::io("create", &lock_path))?;
-        write_json(storage.as_ref(), &layout.recorder(id), &recorder)?;
+        establish(storage.as_ref(), &layout, &meta)?;
+        // Where another process is at it, it recovers what there is.
+        let upkeep = Upkeep::lock_known(storage.clone(), layout.clone())?;
+        let recovered = upkeep.map_or(Ok(Vec::new()), |upkeep| upkeep.recover())?;
+        let lock = register(storage.as_ref(), &layout, id, &recorder)?;
         let writer = Self {
             storage,
             layout,
             recorder: id,
+            capture: meta,
             meta: recorder,
             options,
             segment: None,
+            last_segment: Ulid::nil(),
+            broken: Vec::new(),
+            unsynced: 0,
             buffer: Vec::new(),
             buffered_bytes: 0,
             oldest: None,
@@ -135,6 +136,20 @@ impl CaptureWriter {
         write_json(storage, &self.layout.meta(), &meta)
     }
 
+    /// Changes when checkpoints are due: bytes buffered, age of the oldest exchange.
+    pub fn set_flush(&mut self, bytes: u64, age: Duration) {
+        self.options.flush_bytes = bytes;
+        self.options.flush_age = age;
+    }
+
+    /// Bytes that can still be written to the capture's file system.
+    ///
+    /// # Errors
+    /// It does not tell.
+    pub fn free_bytes(&self) -> std::io::Result<u64> {
+        self.storage.free_bytes(self.layout.root())
+    }
+
     /// Buffers an exchange until the next checkpoint.
     pub fn append(&mut self, exchange: Exchange) {
         self.oldest.get_or_insert_with(Instant::now);
@@ -152,10 +167,14 @@ impl CaptureWriter {
         self.buffer.len()
     }
 
-    /// True when a checkpoint is due by bytes or age; never when nothing is buffered.
+    /// True when a checkpoint is due by bytes or age, or the segment must be sealed by its age. A
+    /// checkpoint of nothing buffered writes nothing.
     pub fn due(&self, now: Instant) -> bool {
         self.buffered_bytes >= self.options.flush_bytes
             || self.next_due().is_some_and(|due| due <= now)
+            || self.segment.as_ref().is_some_and(|s| {
+                now.saturating_duration_since(s.opened) >= self.options.max_segment_age
+            })
     }
 
     /// When the next checkpoint is due by age.
@@ -167,11 +186,13 @@ impl CaptureWriter {
     /// where it is full. Moves the exchanges from `in_flight` to `recorded`.
     ///
     /// # Errors
-    /// A storage error: the exchanges are then counted as dropped `write_error`, the segment ends
-    /// at its last checkpoint, and the next checkpoint begins a new one.
+    /// A storage error: the exchanges are then counted as dropped by its reason
+    /// ([`CaptureError::drop_reason`]), the segment ends at its last checkpoint, and the next
+    /// checkpoint begins a new one. A folder that has vanished is made again.
     pub fn checkpoint(&mut self, ledger: &mut Ledger) -> Result<(), CaptureError> {
+        self.mend();
         if self.buffer.is_empty() {
-            return self.rotate(false);
+            return self.rotate(false, ledger);
         }
         let exchanges = std::mem::take(&mut self.buffer);
         self.buffered_bytes = 0;
@@ -184,14 +205,18 @@ impl CaptureWriter {
         match self.write(&exchanges, &after) {
             Ok(()) => {
                 *ledger = after;
-                self.rotate(false)
+                if self.options.sync == SyncPolicy::Seal {
+                    self.unsynced += ended;
+                }
+                self.rotate(false, ledger)
             }
             Err(e) => {
                 ledger.in_flight = ledger.in_flight.saturating_sub(ended);
-                ledger.drop("write_error", ended);
+                ledger.drop(e.drop_reason(), ended);
                 if let Some(segment) = self.segment.take() {
-                    // Where even this fails the file stays as it is, unlocked: recovery cuts it.
-                    let _ = segment.abandon(self.storage.as_ref(), &self.layout);
+                    self.broken.push(segment);
+                    self.unsynced = 0;
+                    self.mend();
                 }
                 Err(e)
             }
@@ -199,15 +224,23 @@ impl CaptureWriter {
     }
 
     fn write(&mut self, exchanges: &[Exchange], ledger: &Ledger) -> Result<(), CaptureError> {
-        let segment = match &mut self.segment {
+        if self.segment.as_ref().is_some_and(|s| !s.is_linked()) {
+            // Removed under us, with everything in it; what comes now need not follow.
+            self.segment = None;
+        }
+        let segment = match self.segment.take() {
             Some(segment) => segment,
-            none => none.insert(Segment::create(
-                self.storage.as_ref(),
-                &self.layout,
-                self.recorder,
-                Ulid::generate(),
-            )?),
+            None => match self.begin() {
+                Err(e) if e.is_not_found() => {
+                    self.reestablish()?;
+                    self.begin()?
+                }
+                // A recovering neighbour took the empty file for an abandoned one.
+                Err(e) if e.already_exists() => self.begin()?,
+                begun => begun?,
+            },
         };
+        let segment = self.segment.insert(segment);
         segment.checkpoint(
             exchanges,
             ledger,
@@ -215,7 +248,33 @@ impl CaptureWriter {
         )
     }
 
-    fn rotate(&mut self, force: bool) -> Result<(), CaptureError> {
+    fn begin(&mut self) -> Result<Segment, CaptureError> {
+        // Far enough apart that replacements of segments find room between them.
+        let next = Ulid::from(u128::from(self.last_segment).saturating_add(1 << 32));
+        self.last_segment = Ulid::generate().max(next);
+        self.unsynced = 0;
+        Segment::create(
+            self.storage.as_ref(),
+            &self.layout,
+            self.recorder,
+            self.last_segment,
+        )
+    }
+
+    /// Makes the capture's folder again, after it has vanished.
+    fn reestablish(&mut self) -> Result<(), CaptureError> {
+        let storage = self.storage.as_ref();
+        establish(storage, &self.layout, &self.capture)?;
+        match register(storage, &self.layout, self.recorder, &self.meta) {
+            Ok(lock) => self._lock = lock,
+            // Only part of it had gone.
+            Err(e) if e.already_exists() => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self, force: bool, ledger: &mut Ledger) -> Result<(), CaptureError> {
         let full = self.segment.as_ref().is_some_and(|s| {
             force
                 || s.row_groups >= self.options.max_row_groups
@@ -223,10 +282,37 @@ impl CaptureWriter {
                 || s.durable >= self.options.max_segment_bytes
                 || s.opened.elapsed() >= self.options.max_segment_age
         });
-        match self.segment.take_if(|_| full) {
-            Some(segment) => segment.seal(self.storage.as_ref(), &self.layout),
-            None => Ok(()),
+        let Some(segment) = self.segment.take_if(|_| full) else {
+            return Ok(());
+        };
+        let unsynced = std::mem::take(&mut self.unsynced);
+        if unsynced > 0
+            && let Err(e) = segment.sync()
+        {
+            // No sync has ever succeeded, so nothing in the file may be trusted.
+            ledger.recorded = ledger.recorded.saturating_sub(unsynced);
+            ledger.drop(e.drop_reason(), unsynced);
+            let _ = segment.discard(self.storage.as_ref());
+            return Err(e);
         }
+        let sealed = segment.seal(self.storage.as_ref(), &self.layout);
+        if sealed.is_err() {
+            self.broken.push(segment);
+        }
+        sealed
+    }
+
+    /// Cuts and seals segments that resisted before.
+    fn mend(&mut self) {
+        /// Each holds a descriptor; what is let go is left to recovery.
+        const MOST: usize = 64;
+        let (storage, layout) = (self.storage.as_ref(), &self.layout);
+        self.broken.retain(|s| {
+            // Not found: it was renamed, and only the directory could not be synced.
+            s.abandon(storage, layout).is_err_and(|e| !e.is_not_found())
+        });
+        let excess = self.broken.len().saturating_sub(MOST);
+        self.broken.drain(..excess);
     }
 
     /// Last checkpoint, seal, final books.
@@ -235,7 +321,7 @@ impl CaptureWriter {
     /// The first storage error; the books are written as far as the storage lets them.
     pub fn close(mut self, ledger: &mut Ledger, stopped: String) -> Result<(), CaptureError> {
         let last = self.checkpoint(ledger);
-        let sealed = self.rotate(true);
+        let sealed = self.rotate(true, ledger);
         self.meta.ledger = ledger.clone();
         self.meta.stopped = Some(stopped);
         let path = self.layout.recorder(self.recorder);
@@ -247,6 +333,38 @@ impl CaptureWriter {
             .map_err(CaptureError::io("remove", &lock));
         last.and(sealed).and(books).and(unlocked)
     }
+}
+
+/// Makes the folders of a capture, and `_capture.json` where there is none.
+fn establish(
+    storage: &dyn Storage,
+    layout: &Layout,
+    meta: &CaptureMeta,
+) -> Result<(), CaptureError> {
+    let folder = layout.recorders();
+    storage
+        .create_dir(&folder)
+        .map_err(CaptureError::io("create", &folder))?;
+    match super::reader::read_meta(storage, layout) {
+        Ok(_) => Ok(()),
+        Err(CaptureError::NotACapture { .. }) => write_json(storage, &layout.meta(), meta),
+        Err(e) => Err(e),
+    }
+}
+
+/// Takes the lock that says that the recorder lives, and opens its books.
+fn register(
+    storage: &dyn Storage,
+    layout: &Layout,
+    id: Ulid,
+    recorder: &RecorderMeta,
+) -> Result<Box<dyn WriteFile>, CaptureError> {
+    let path = layout.recorder_lock(id);
+    let lock = storage
+        .create(&path)
+        .map_err(CaptureError::io("create", &path))?;
+    write_json(storage, &layout.recorder(id), recorder)?;
+    Ok(lock)
 }
 
 /// Bytes that an exchange holds in memory: payloads, and what its structs, names and their

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// Ordered stages, the reference first, with the criteria that judge them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,58 +30,61 @@ pub struct Ladder {
 pub struct Stage {
     /// Unique in the ladder; `[A-Za-z0-9._-]+` because it names a folder.
     pub name: String,
-    /// `onnxruntime` or `recorded`.
+    /// Name of the runtime that executes it.
     pub runtime: String,
-    /// Model file, absolute; `None` for runtimes without one.
+    /// Model, absolute; `None` for runtimes without one.
     pub model: Option<PathBuf>,
-    /// Runtime library, absolute; `None` = the runtime's own look-up.
-    pub library: Option<PathBuf>,
-    /// Graph optimisation level.
-    pub graph_optimization: GraphOptimization,
-    /// Weights are re-laid-out for kernels at session creation.
-    pub prepacking: bool,
-    /// Memory pattern and CPU arena.
-    pub memory_optimization: bool,
-    /// Intra-op threads; 0 = the runtime's default.
-    pub threads: u32,
-    /// Ask the runtime for deterministic kernels.
-    pub deterministic: bool,
-    /// Execution providers in order; empty = CPU.
-    pub providers: Vec<Provider>,
-    /// Further session configuration entries.
-    pub config: BTreeMap<String, String>,
-    /// Optimiser passes kept out by name.
-    pub disabled_passes: Vec<String>,
+    /// Files whose bytes decide what the stage answers (the model and what lies beside it),
+    /// absolute: the run keeps a digest of each.
+    #[serde(default)]
+    pub files: Vec<PathBuf>,
+    /// The runtime's own keys, complete: nothing of them is left to a default.
+    #[serde(default)]
+    pub options: Map<String, Value>,
     /// `unavailable` does not raise the exit code.
     pub optional: bool,
     /// How this stage's outputs map to the reference's, by the reference's output name.
+    #[serde(default)]
     pub outputs: BTreeMap<String, OutputMapping>,
 }
 
-/// Graph optimisation level, by ONNX Runtime's meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GraphOptimization {
-    /// None but what the runtime needs to run at all.
-    Off,
-    /// Level 1: constant folding, redundant node elimination, simple fusions.
-    Basic,
-    /// Level 2: complex fusions per provider.
-    Extended,
-    /// Level 3: data layout.
-    Layout,
-    /// Everything.
-    All,
+impl Stage {
+    /// A stage of a runtime that has no model and no options.
+    pub fn bare(name: impl Into<String>, runtime: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            runtime: runtime.into(),
+            model: None,
+            files: Vec::new(),
+            options: Map::new(),
+            optional: false,
+            outputs: BTreeMap::new(),
+        }
+    }
+
+    /// The options as the runtime's own type.
+    ///
+    /// # Errors
+    /// One sentence, where they are another runtime's or another version's.
+    pub fn read_options<T: DeserializeOwned>(&self) -> Result<T, String> {
+        serde_json::from_value(Value::Object(self.options.clone())).map_err(|e| {
+            format!(
+                "stage `{}`: these are no options of the runtime `{}`: {e}",
+                self.name, self.runtime
+            )
+        })
+    }
 }
 
-/// An execution provider and its options, as the runtime names them.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Provider {
-    /// `cpu`, `cuda`, `tensorrt`, `openvino`.
-    pub name: String,
-    /// Options.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
+/// A runtime's options as a stage keeps them.
+///
+/// # Panics
+/// Where `options` is no struct of plain data: every runtime's options are one.
+pub fn options_map<T: Serialize>(options: &T) -> Map<String, Value> {
+    match serde_json::to_value(options) {
+        Ok(Value::Object(map)) => map,
+        other => unreachable!("options are a struct of plain data, not {other:?}"),
+    }
 }
 
 /// Where a stage finds what the reference calls by another name.

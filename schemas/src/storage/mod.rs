@@ -1,14 +1,21 @@
 //! The storage seam under capture writer and reader.
 //!
-//! Disk today, a fault layer in the tests, an object store later. The seam is as narrow as the
-//! capture needs it, so that every operation can be made to fail in a test.
+//! [`Disk`], a fault layer over any storage ([`Faulty`]), a file system in memory that loses at a
+//! power cut what was never synced ([`Simulated`]); an object store later. The seam is as narrow as
+//! the capture needs it, so that every operation can be made to fail in a test.
 
 use std::io;
 use std::path::Path;
 
 mod disk;
+mod fault;
+mod faulty;
+mod simulated;
 
 pub use disk::Disk;
+pub use fault::{Fault, Operation};
+pub use faulty::Faulty;
+pub use simulated::Simulated;
 
 /// One entry of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +47,12 @@ pub trait WriteFile: Send {
     /// # Errors
     /// Any I/O error.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
+
+    /// False where no name leads to the file any more: what is written is lost when it is closed.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn is_linked(&self) -> io::Result<bool>;
 }
 
 /// A file opened for ranged reads.
@@ -110,4 +123,10 @@ pub trait Storage: Send + Sync {
     /// # Errors
     /// Any I/O error.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
+
+    /// Bytes that can still be written to the file system of a directory.
+    ///
+    /// # Errors
+    /// Any I/O error.
+    fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::redact::TensorRules;
 use crate::exchange::Field;
 
 /// Which raw bodies a capture keeps.
@@ -19,7 +20,7 @@ pub enum BodyPolicy {
 /// What of an exchange may be kept. Nothing else reaches the disk.
 ///
 /// The default lists name no credential, no cookie and no query key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Keep {
     /// Request header names, lower case.
     pub request_headers: Vec<String>,
@@ -29,6 +30,8 @@ pub struct Keep {
     pub query_keys: Vec<String>,
     /// Raw bodies.
     pub bodies: BodyPolicy,
+    /// Tensors.
+    pub tensors: TensorRules,
 }
 
 impl Default for Keep {
@@ -54,11 +57,41 @@ impl Default for Keep {
             ]),
             query_keys: Vec::new(),
             bodies: BodyPolicy::default(),
+            tensors: TensorRules::default(),
         }
     }
 }
 
+/// Headers that are never kept, whatever is asked: they carry credentials.
+const CREDENTIALS: [&str; 8] = [
+    "authorization",
+    "proxy-authorization",
+    "cookie",
+    "set-cookie",
+    "x-api-key",
+    "api-key",
+    "x-auth-token",
+    "x-amz-security-token",
+];
+
 impl Keep {
+    /// Keeps one more header, of requests and of answers.
+    ///
+    /// # Errors
+    /// It carries credentials.
+    pub fn header(&mut self, name: &str) -> Result<(), String> {
+        let name = name.to_ascii_lowercase();
+        if CREDENTIALS.contains(&name.as_str()) {
+            return Err(format!("`{name}` carries credentials and is never kept"));
+        }
+        for list in [&mut self.request_headers, &mut self.response_headers] {
+            if !list.contains(&name) {
+                list.push(name.clone());
+            }
+        }
+        Ok(())
+    }
+
     /// The headers of `all` that `allowed` names, in their order; values that are not UTF-8 have
     /// the offending bytes replaced.
     pub(super) fn headers(allowed: &[String], all: &[(String, Bytes)]) -> Vec<Field> {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::protocol::Protocol;
+use super::redact::redact;
 use super::{
     BodyPolicy, Keep, Models, WireError, coding, generate, grpc, oip_grpc, oip_rest, paddle,
     paddle_pipeline, sse, tfs,
@@ -41,6 +42,7 @@ pub fn decode(raw: RawExchange, recorder: Ulid, keep: &Keep, models: &Models) ->
         &mut problems,
     );
     row.decode_error = (!problems.is_empty()).then(|| problems.join("; "));
+    redact(keep, &mut row);
     row
 }
 

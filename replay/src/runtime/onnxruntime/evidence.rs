@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use inferdiff_schemas::run::evidence::{Acted, Evidence, OptionEvidence, Pass, Placement};
-use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
 
 use super::log::SessionLog;
+use super::options::{GraphOptimization, OnnxOptions};
 use super::providers;
 
 /// Transformers that run even at level "off": without them some models could not run at all.
@@ -18,18 +18,18 @@ const MANDATORY: [&str; 4] = [
 
 /// Evidence of the options that need no second session.
 pub(super) fn options(
-    stage: &Stage,
+    asked: &OnnxOptions,
     log: &SessionLog,
     placement: &[Placement],
 ) -> Vec<OptionEvidence> {
     let mut options = vec![
-        graph_optimization(stage.graph_optimization, &log.passes()),
-        unobservable("prepacking", stage.prepacking),
-        memory(stage.memory_optimization, log.memory_plan()),
-        unobservable("threads", stage.threads),
-        unobservable("deterministic", stage.deterministic),
+        graph_optimization(asked.graph_optimization, &log.passes()),
+        unobservable("prepacking", asked.prepacking),
+        memory(asked.memory_optimization, log.memory_plan()),
+        unobservable("threads", asked.threads),
+        unobservable("deterministic", asked.deterministic),
     ];
-    for (i, provider) in stage.providers.iter().enumerate() {
+    for (i, provider) in asked.providers.iter().enumerate() {
         let requested = if provider.options.is_empty() {
             format!("{}.", i + 1)
         } else {
@@ -135,7 +135,7 @@ fn graph_optimization(level: GraphOptimization, passes: &[Pass]) -> OptionEviden
     };
     OptionEvidence {
         option: "graph_optimization".to_owned(),
-        requested: format!("{level:?}").to_lowercase(),
+        requested: level.name().to_owned(),
         acted,
         shown_by,
     }

@@ -1,6 +1,6 @@
 //! ONNX Runtime through `ort`, one library per process.
 //!
-//! `library` loads, `session` turns a stage into a session, `providers` appends execution
+//! `options` reads a ladder's keys, `library` loads, `session` turns a stage into a session, `providers` appends execution
 //! providers, `names` and `proof` see to it that nothing is ignored in silence, `log`, `placement`
 //! and `evidence` say what was really executed, `tensors` and `signature` cross the border of types,
 //! `predictor` answers.
@@ -11,6 +11,7 @@ mod host;
 mod library;
 mod log;
 mod names;
+mod options;
 mod placement;
 mod predictor;
 mod proof;
@@ -21,13 +22,15 @@ mod tensors;
 
 use std::path::PathBuf;
 
+use inferdiff_schemas::run::evidence::Evidence;
 use inferdiff_schemas::run::ladder::Stage;
 
 pub use evidence::prove_off;
 pub use library::locate;
-pub(crate) use names::check;
+pub use options::{GraphOptimization, OnnxOptions, Provider};
 
 use super::{OpenError, Predictor, Runtime};
+use crate::ladder::{Completed, Written};
 
 /// The `onnxruntime` runtime.
 #[derive(Debug, Clone, Default)]
@@ -41,9 +44,23 @@ impl Runtime for OnnxRuntime {
         "onnxruntime"
     }
 
+    fn keys(&self) -> &'static [&'static str] {
+        &options::KEYS
+    }
+
+    fn complete(&self, written: &mut Written<'_>) -> Result<Completed, String> {
+        options::complete(written, self.default_library.clone())
+    }
+
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
-        let explicit = stage.library.as_ref().or(self.default_library.as_ref());
+        let stage = options::OnnxStage::of(stage)?;
+        let library = stage.options.library.as_ref();
+        let explicit = library.or(self.default_library.as_ref());
         let library = library::load(&locate(explicit.map(PathBuf::as_path), &[])?)?;
-        Ok(Box::new(predictor::OnnxPredictor::open(library, stage)?))
+        Ok(Box::new(predictor::OnnxPredictor::open(library, &stage)?))
+    }
+
+    fn prove_off(&self, _stage: &Stage, evidence: &Evidence) -> Result<(), String> {
+        prove_off(evidence)
     }
 }

@@ -1,8 +1,7 @@
 //! Names that ONNX Runtime would ignore in silence where they are wrong, checked before it sees
 //! them.
 
-use inferdiff_schemas::run::ladder::Stage;
-
+use super::options::OnnxOptions;
 use super::providers;
 
 /// The longest value that a session configuration entry takes; the list of disabled passes is one.
@@ -98,12 +97,12 @@ const CONFIG_KEYS: [&str; 32] = [
 ///
 /// # Errors
 /// A sentence that names what is wrong and the nearest known name.
-pub(crate) fn check(stage: &Stage) -> Result<(), String> {
-    for provider in &stage.providers {
+pub(super) fn check(options: &OnnxOptions) -> Result<(), String> {
+    for provider in &options.providers {
         providers::check(provider)?;
     }
-    stage.config.keys().try_for_each(|key| config_key(key))?;
-    for name in &stage.disabled_passes {
+    options.config.keys().try_for_each(|key| config_key(key))?;
+    for name in &options.disabled_passes {
         // `;` separates names in the one value that all of them travel in.
         if name.is_empty() || name.contains(|c: char| c == ';' || c == ',' || c.is_whitespace()) {
             return Err(format!(
@@ -111,7 +110,7 @@ pub(crate) fn check(stage: &Stage) -> Result<(), String> {
             ));
         }
     }
-    if stage.disabled_passes.join(";").len() > LONGEST_VALUE {
+    if options.disabled_passes.join(";").len() > LONGEST_VALUE {
         return Err(format!(
             "disabled_passes: ONNX Runtime takes {LONGEST_VALUE} characters of names; take a lower \
              graph_optimization instead"

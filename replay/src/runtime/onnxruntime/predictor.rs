@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature, TensorSpec};
-use inferdiff_schemas::run::ladder::Stage;
 use ort::session::{Session, SessionInputValue};
 
 use super::library::Library;
 use super::log::SessionLog;
+use super::options::OnnxStage;
 use super::proof::{self, Trace};
-use super::{evidence, host, names, session, signature, tensors};
+use super::{evidence, host, session, signature, tensors};
 use crate::runtime::{InferError, OpenError, Predictor, Request};
 
 pub(super) struct OnnxPredictor {
@@ -23,21 +23,17 @@ pub(super) struct OnnxPredictor {
 }
 
 impl OnnxPredictor {
-    pub fn open(library: &Library, stage: &Stage) -> Result<Self, OpenError> {
+    pub fn open(library: &Library, stage: &OnnxStage) -> Result<Self, OpenError> {
         let failed = |why: String| OpenError::Failed(format!("stage `{}`: {why}", stage.name));
-        let model = stage
-            .model
-            .as_deref()
-            .ok_or_else(|| failed("it names no model: give --model".to_owned()))?;
-        names::check(stage).map_err(failed)?;
+        let model = &stage.model;
         let identity = ModelIdentity::of(model)
             .map_err(|e| failed(format!("cannot read the model {}: {e}", model.display())))?;
-        let without = proof::probe(library, stage, model)?;
-        let opened = session::open(library, stage, model)?;
+        let without = proof::probe(library, stage)?;
+        let opened = session::open(library, stage)?;
         let trace = Trace::of(&opened);
-        let mut options = evidence::options(stage, &opened.log, &opened.placement);
-        options.extend(without.disabled(library, stage, model, &trace)?);
-        options.extend(without.config(stage, &trace));
+        let mut options = evidence::options(&stage.options, &opened.log, &opened.placement);
+        options.extend(without.disabled(library, stage, &trace)?);
+        options.extend(without.config(&stage.options, &trace));
         let signature = signature::read(&opened.session)
             .map_err(|e| failed(format!("ONNX Runtime does not tell its signature: {e}")))?;
         let evidence = Evidence {

@@ -6,13 +6,12 @@
 //! other before the stage's own, so that a large model is in memory once.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 
 use inferdiff_schemas::run::evidence::{Acted, OptionEvidence, Pass, Placement};
-use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
 
 use super::library::Library;
 use super::names::{RULE_TRANSFORMER, RULES};
+use super::options::{GraphOptimization, OnnxOptions, OnnxStage};
 use super::session::{self, Opened};
 use crate::ladder::hint;
 use crate::runtime::OpenError;
@@ -98,28 +97,24 @@ pub(super) struct Without {
 }
 
 /// Opens what must be compared with. None where the stage asks for nothing that needs proof.
-pub(super) fn probe(library: &Library, stage: &Stage, model: &Path) -> Result<Without, OpenError> {
-    let trace = |stage: &Stage| session::open(library, stage, model).map(|o| Trace::of(&o));
+pub(super) fn probe(library: &Library, stage: &OnnxStage) -> Result<Without, OpenError> {
+    let trace = |stage: &OnnxStage| session::open(library, stage).map(|o| Trace::of(&o));
+    let asked = &stage.options;
     let mut without = Without {
         all_passes: None,
         rule: BTreeMap::new(),
         config: BTreeMap::new(),
     };
-    if !stage.disabled_passes.is_empty() {
-        let all = trace(&Stage {
-            disabled_passes: Vec::new(),
-            ..stage.clone()
-        })?;
-        for name in stage.disabled_passes.iter().filter(|n| !all.ran(n)) {
-            let mut lacking = stage.clone();
-            lacking.disabled_passes.retain(|n| n != name);
+    if !asked.disabled_passes.is_empty() {
+        let all = trace(&stage.with(|o| o.disabled_passes.clear()))?;
+        for name in asked.disabled_passes.iter().filter(|n| !all.ran(n)) {
+            let lacking = stage.with(|o| o.disabled_passes.retain(|n| n != name));
             without.rule.insert(name.clone(), trace(&lacking)?);
         }
         without.all_passes = Some(all);
     }
-    for key in stage.config.keys() {
-        let mut lacking = stage.clone();
-        lacking.config.remove(key);
+    for key in asked.config.keys() {
+        let lacking = stage.with(|o| drop(o.config.remove(key)));
         without.config.insert(key.clone(), trace(&lacking)?);
     }
     Ok(without)
@@ -133,15 +128,14 @@ impl Without {
     pub fn disabled(
         &self,
         library: &Library,
-        stage: &Stage,
-        model: &Path,
+        stage: &OnnxStage,
         with: &Trace,
     ) -> Result<Vec<OptionEvidence>, OpenError> {
         let Some(all) = &self.all_passes else {
             return Ok(Vec::new());
         };
         let mut out = Vec::new();
-        for name in &stage.disabled_passes {
+        for name in &stage.options.disabled_passes {
             let (acted, shown_by) = if all.ran(name) {
                 if with.ran(name) {
                     return Err(OpenError::Failed(format!(
@@ -172,7 +166,7 @@ impl Without {
                              nothing changes where it is enabled"
                         ),
                     ),
-                    None => return Err(unknown(library, stage, model, name)),
+                    None => return Err(unknown(library, stage, name)),
                 }
             };
             out.push(OptionEvidence {
@@ -186,8 +180,8 @@ impl Without {
     }
 
     /// Evidence of each configuration entry.
-    pub fn config(&self, stage: &Stage, with: &Trace) -> Vec<OptionEvidence> {
-        let entries = stage.config.iter();
+    pub fn config(&self, asked: &OnnxOptions, with: &Trace) -> Vec<OptionEvidence> {
+        let entries = asked.config.iter();
         entries
             .map(|(key, value)| {
                 let shown = self.config.get(key).and_then(|t| with.differs_from(t));
@@ -212,17 +206,16 @@ impl Without {
 }
 
 /// No such pass runs: at this level, or at all.
-fn unknown(library: &Library, stage: &Stage, model: &Path, name: &str) -> OpenError {
-    let everything = Stage {
-        graph_optimization: GraphOptimization::All,
-        disabled_passes: Vec::new(),
-        ..stage.clone()
-    };
-    let passes = session::open(library, &everything, model).map(|o| o.log.passes());
+fn unknown(library: &Library, stage: &OnnxStage, name: &str) -> OpenError {
+    let everything = stage.with(|o| {
+        o.graph_optimization = GraphOptimization::All;
+        o.disabled_passes.clear();
+    });
+    let passes = session::open(library, &everything).map(|o| o.log.passes());
     let passes = passes.unwrap_or_default();
     let mut known: BTreeSet<&str> = passes.iter().map(|p| p.name.as_str()).collect();
     known.extend(RULES);
-    let level = format!("{:?}", stage.graph_optimization).to_lowercase();
+    let level = stage.options.graph_optimization.name();
     let why = if known.contains(name) {
         format!("it runs at a higher level only, and this stage is at `{level}`: leave it out")
     } else {

@@ -1,8 +1,5 @@
 //! Execution providers: had as asked for, or an error that says why not.
 
-use std::path::Path;
-
-use inferdiff_schemas::run::ladder::{Provider, Stage};
 use ort::ep::{
     self, ArbitrarilyConfigurableExecutionProvider, ExecutionProvider, ExecutionProviderDispatch,
 };
@@ -10,6 +7,7 @@ use ort::error::ErrorCode;
 use ort::session::builder::SessionBuilder;
 
 use super::log::SessionLog;
+use super::options::{OnnxStage, Provider};
 use crate::ladder::hint;
 use crate::runtime::OpenError;
 
@@ -75,11 +73,11 @@ pub(super) fn check(provider: &Provider) -> Result<(), String> {
 /// itself often says no more than that it failed.
 pub(super) fn append(
     builder: SessionBuilder,
-    stage: &Stage,
+    stage: &OnnxStage,
     log: &SessionLog,
 ) -> Result<SessionBuilder, OpenError> {
     let mut dispatches = Vec::new();
-    for provider in &stage.providers {
+    for provider in &stage.options.providers {
         let (dispatch, available) = dispatch(stage, provider)?;
         if !available {
             return Err(OpenError::Unavailable(format!(
@@ -91,7 +89,7 @@ pub(super) fn append(
         }
         dispatches.push(dispatch.error_on_failure());
     }
-    if !stage.providers.iter().any(|p| p.name == "cpu") {
+    if !stage.options.providers.iter().any(|p| p.name == "cpu") {
         dispatches.push(cpu(stage).error_on_failure());
     }
     log.forget_warnings();
@@ -121,13 +119,13 @@ fn refusal(invalid_argument: bool, why: String) -> OpenError {
 
 /// Tells a model that cannot be loaded from a machine that cannot run it: some providers look for
 /// their device only when the session is made.
-pub(super) fn commit_error(stage: &Stage, model: &Path, why: &str) -> OpenError {
+pub(super) fn commit_error(stage: &OnnxStage, why: &str) -> OpenError {
     let text = format!(
         "stage `{}`: cannot open the model {}: {why}",
         stage.name,
-        model.display()
+        stage.model.display()
     );
-    if !stage.providers.is_empty() && missing(why) {
+    if !stage.options.providers.is_empty() && missing(why) {
         OpenError::Unavailable(text)
     } else {
         OpenError::Failed(text)
@@ -138,15 +136,15 @@ fn missing(why: &str) -> bool {
     MISSING.iter().any(|m| why.contains(m))
 }
 
-fn cpu(stage: &Stage) -> ExecutionProviderDispatch {
+fn cpu(stage: &OnnxStage) -> ExecutionProviderDispatch {
     ep::CPU::default()
-        .with_arena_allocator(stage.memory_optimization)
+        .with_arena_allocator(stage.options.memory_optimization)
         .build()
 }
 
 /// The provider with its options, and whether the library is built with it.
 fn dispatch(
-    stage: &Stage,
+    stage: &OnnxStage,
     provider: &Provider,
 ) -> Result<(ExecutionProviderDispatch, bool), OpenError> {
     macro_rules! configured {

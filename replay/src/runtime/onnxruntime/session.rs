@@ -1,15 +1,13 @@
 //! Stage → session.
 
-use std::path::Path;
-
 use inferdiff_schemas::run::evidence::Placement;
-use inferdiff_schemas::run::ladder::{GraphOptimization, Stage};
 use ort::logging::LogLevel;
 use ort::session::Session;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 
 use super::library::Library;
 use super::log::SessionLog;
+use super::options::{GraphOptimization, OnnxStage};
 use super::{placement, providers};
 use crate::runtime::OpenError;
 
@@ -22,7 +20,7 @@ pub(super) struct Opened {
 
 /// Opens the model exactly as the stage says; checks nothing that ONNX Runtime ignores in silence
 /// (that is [`super::proof`]'s work).
-pub(super) fn open(library: &Library, stage: &Stage, model: &Path) -> Result<Opened, OpenError> {
+pub(super) fn open(library: &Library, stage: &OnnxStage) -> Result<Opened, OpenError> {
     let log = SessionLog::default();
     let builder = configure(library, stage, &log).map_err(|e| {
         OpenError::Failed(format!(
@@ -32,8 +30,8 @@ pub(super) fn open(library: &Library, stage: &Stage, model: &Path) -> Result<Ope
     })?;
     let mut builder = providers::append(builder, stage, &library.log)?;
     let session = builder
-        .commit_from_file(model)
-        .map_err(|e| providers::commit_error(stage, model, &e.to_string()))?;
+        .commit_from_file(&stage.model)
+        .map_err(|e| providers::commit_error(stage, &e.to_string()))?;
     let placement = placement::read(&session).unwrap_or_else(|e| {
         tracing::debug!(stage = stage.name, "no node placement: {e}");
         Vec::new()
@@ -47,27 +45,28 @@ pub(super) fn open(library: &Library, stage: &Stage, model: &Path) -> Result<Ope
 
 fn configure(
     library: &Library,
-    stage: &Stage,
+    stage: &OnnxStage,
     log: &SessionLog,
 ) -> Result<SessionBuilder, ort::Error> {
+    let asked = &stage.options;
     let mut b = Session::builder(&library.environment)?
         .with_log_id(&stage.name)?
         .with_logger(log.function())?
         // Every pass is told at this level, those that changed nothing included.
         .with_log_level(LogLevel::Info)?
-        .with_optimization_level(level(stage.graph_optimization))?
-        .with_memory_pattern(stage.memory_optimization)?
-        .with_deterministic_compute(stage.deterministic)?
+        .with_optimization_level(level(asked.graph_optimization))?
+        .with_memory_pattern(asked.memory_optimization)?
+        .with_deterministic_compute(asked.deterministic)?
         // Said in both cases: a default may differ between versions.
-        .with_config_entry("session.disable_prepacking", flag(!stage.prepacking))?
+        .with_config_entry("session.disable_prepacking", flag(!asked.prepacking))?
         .with_config_entry(placement::CONFIG_KEY, "1")?;
-    if stage.threads > 0 {
-        b = b.with_intra_threads(stage.threads as usize)?;
+    if asked.threads > 0 {
+        b = b.with_intra_threads(asked.threads as usize)?;
     }
-    if !stage.disabled_passes.is_empty() {
-        b = b.with_disabled_optimizers(stage.disabled_passes.join(";"))?;
+    if !asked.disabled_passes.is_empty() {
+        b = b.with_disabled_optimizers(asked.disabled_passes.join(";"))?;
     }
-    for (key, value) in &stage.config {
+    for (key, value) in &asked.config {
         b = b.with_config_entry(key, value)?;
     }
     Ok(b)

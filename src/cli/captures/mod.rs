@@ -1,4 +1,7 @@
-//! `inferdiff captures ls|show|verify`.
+//! `inferdiff captures ls|show|verify|recover|merge|delete`.
+
+mod change;
+mod filter;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +12,7 @@ use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 use serde_json::json;
 
+use self::filter::FilterArgs;
 use super::{Ended, Failure, print, print_json};
 
 /// Look into captures and check them.
@@ -20,6 +24,12 @@ pub enum CapturesCommand {
     Show(ShowArgs),
     /// Check every footer, digest, page and ledger. Exit code 1 where something is damaged.
     Verify(CaptureArgs),
+    /// Cut segments that a killed recorder left to their last checkpoint and seal them.
+    Recover(change::RecoverArgs),
+    /// Merge small neighbouring segments into large ones.
+    Merge(change::MergeArgs),
+    /// Delete exchanges by request id from all sealed segments. Exit code 1 where some are left.
+    Delete(change::DeleteArgs),
 }
 
 /// A capture.
@@ -40,6 +50,11 @@ pub struct ShowArgs {
     /// Only this exchange, with its tensors (exchange id or the client's request id).
     #[arg(long)]
     id: Option<String>,
+    #[command(flatten)]
+    only: FilterArgs,
+    /// Leave out the first N that match.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    skip: usize,
     /// At most this many.
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -51,6 +66,9 @@ pub fn run(command: CapturesCommand) -> Ended {
         CapturesCommand::Ls(args) => ls(&args),
         CapturesCommand::Show(args) => show(&args),
         CapturesCommand::Verify(args) => check(&args),
+        CapturesCommand::Recover(args) => change::recover(&args),
+        CapturesCommand::Merge(args) => change::merge(&args),
+        CapturesCommand::Delete(args) => change::delete(&args),
     }
 }
 
@@ -118,13 +136,14 @@ fn ls(args: &CaptureArgs) -> Ended {
 }
 
 fn show(args: &ShowArgs) -> Ended {
+    args.only.check()?;
     let capture = open(&args.of.capture)?;
     let projection = if args.id.is_some() {
         Projection::Full
     } else {
         Projection::Shapes
     };
-    let mut shown = Vec::new();
+    let (mut shown, mut skipped) = (Vec::new(), 0);
     'all: for segment in capture.segments() {
         for row_group in 0..segment.row_groups {
             for e in capture
@@ -135,10 +154,14 @@ fn show(args: &ShowArgs) -> Ended {
                     .id
                     .as_ref()
                     .is_none_or(|id| e.id == *id || e.client_request_id.as_ref() == Some(id));
-                if wanted {
-                    shown.push(e);
+                if !wanted || !args.only.matches(&e) {
+                    continue;
                 }
-                if shown.len() >= args.limit {
+                if skipped < args.skip {
+                    skipped += 1;
+                } else if shown.len() < args.limit {
+                    shown.push(e);
+                } else {
                     break 'all;
                 }
             }
@@ -242,6 +265,24 @@ fn check(args: &CaptureArgs) -> Ended {
                     "does NOT balance"
                 }
             );
+            if !b.gaps.is_empty() {
+                let range = |&(a, z): &(u64, u64)| {
+                    if a == z {
+                        a.to_string()
+                    } else {
+                        format!("{a}..{z}")
+                    }
+                };
+                let shown: Vec<_> = b.gaps.iter().take(5).map(range).collect();
+                let more = if b.gaps.len() > 5 { ", …" } else { "" };
+                text += &format!("  not on disk: {}{more}\n", shown.join(", "));
+            }
+            for (reason, n) in &b.ledger.removed {
+                text += &format!("  removed since: {n} {reason}\n");
+            }
+        }
+        for name in &report.foreign {
+            text += &format!("not looked into: {name}, which is not a capture's\n");
         }
         for problem in &report.problems {
             text += &format!("problem: {problem}\n");
