@@ -226,12 +226,16 @@ fn the_power_may_fail_at_every_operation() {
     let disk = Simulated::new();
     run(&disk, &steps, &mut Model::default()).unwrap();
     let operations = disk.operations();
-    println!("{operations} operations");
     for at in 0..operations {
         for seed in 0..3 {
             crash(&steps, at, at.wrapping_mul(7) % 23, at << 8 | seed);
         }
     }
+    println!(
+        "| power cut at every operation of a history, again during recovery | {} | every finished \
+         checkpoint came back by value, nothing deleted came back, all books balance |",
+        3 * operations
+    );
 }
 
 fn any_step() -> impl Strategy<Value = Step> {

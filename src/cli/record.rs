@@ -19,7 +19,7 @@ use inferdiff_schemas::run::evidence::ModelIdentity;
 use inferdiff_schemas::storage::{Disk, Fault, Faulty, Storage};
 use inferdiff_schemas::wire::{BodyPolicy, Keep, TensorPolicy, TensorRules};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use ulid::Ulid;
 
 use super::{Ended, Failure, config, now};
@@ -333,8 +333,7 @@ fn reload(args: &RecordArgs) -> Result<Reload, Failure> {
 }
 
 /// Reads the file again at every SIGHUP: what can change changes, the rest is said.
-async fn reload_at_sighup(path: PathBuf, recorder: Arc<Recorder>) -> std::io::Result<()> {
-    let mut hangup = signal(SignalKind::hangup())?;
+async fn reload_at_sighup(mut hangup: Signal, path: PathBuf, recorder: Arc<Recorder>) {
     let flags = || {
         let text = std::fs::read_to_string(&path)
             .map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
@@ -368,7 +367,6 @@ async fn reload_at_sighup(path: PathBuf, recorder: Arc<Recorder>) -> std::io::Re
             Err(e) => tracing::error!("nothing is changed: {}", e.message),
         }
     }
-    Ok(())
 }
 
 fn list(names: &[String]) -> String {
@@ -416,6 +414,10 @@ pub fn run(args: RecordArgs) -> Ended {
         .map(|socket| socket.as_fd().try_clone_to_owned())
         .collect::<Result<Vec<_>, _>>()
         .map_err(Failure::usage)?;
+    // Before anyone can know that we run: a signal that comes early must drain, not kill.
+    let mut terminate = signal(SignalKind::terminate()).map_err(Failure::usage)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::usage)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(Failure::usage)?;
     drop(guard);
     let mut recording = None;
     if !args.no_record {
@@ -448,7 +450,6 @@ pub fn run(args: RecordArgs) -> Ended {
     let (handover, config) = (args.handover.clone(), args.config.clone());
     let local = tokio::task::LocalSet::new();
     let ended = local.block_on(&runtime, async move {
-        let mut terminate = signal(SignalKind::terminate())?;
         let draining = Rc::new(Cell::new(false));
         if let Some((listener, _)) = admin {
             let watched = Watched {
@@ -459,9 +460,17 @@ pub fn run(args: RecordArgs) -> Ended {
             };
             tokio::task::spawn_local(admin::serve(listener, watched));
         }
-        if let (Some(path), Some(recorder)) = (config, recorder.clone()) {
-            tokio::task::spawn_local(reload_at_sighup(path, recorder));
-        }
+        let reloaded = recorder.clone();
+        tokio::task::spawn_local(async move {
+            match (config, reloaded) {
+                (Some(path), Some(recorder)) => reload_at_sighup(hangup, path, recorder).await,
+                _ => {
+                    while hangup.recv().await.is_some() {
+                        tracing::warn!("SIGHUP: there is no --config to read again");
+                    }
+                }
+            }
+        });
         if let (Some(wanted), Some(recorder)) = (wanted, recorder) {
             tokio::task::spawn_local(inquire(upstream, wanted, recorder));
         }
@@ -482,7 +491,7 @@ pub fn run(args: RecordArgs) -> Ended {
             };
             tokio::select! {
                 _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
                 () = given => {}
             }
             draining.set(true);

@@ -100,7 +100,11 @@ pub fn run(args: &ReplayArgs) -> Ended {
         },
         message: e.to_string(),
     })?;
-    let options = JudgeOptions::default();
+    let options = JudgeOptions {
+        cluster_by: args.criteria.cluster_by.clone(),
+        slice_by: args.criteria.slice_by.clone(),
+        ..JudgeOptions::default()
+    };
     let verdicts = judge(&args.run, &options).map_err(Failure::usage)?;
     write_json(&RunLayout::new(&args.run).verdicts(), &verdicts).map_err(Failure::usage)?;
     if args.json {

@@ -174,6 +174,7 @@ fn row(s: &StageVerdict) -> Vec<String> {
                 Basis::Labels => "labels",
                 Basis::Agreement => "agreement",
                 Basis::Tolerance => "tolerance",
+                Basis::Command => "command",
             }
             .to_owned()
         }),

@@ -50,6 +50,10 @@ pub(super) struct ItemData {
     /// The two answers could be compared.
     pub compared: bool,
     pub tie: bool,
+    /// Every bit is equal.
+    pub bits_equal: bool,
+    /// Largest minus second largest of the reference.
+    pub lead: Option<f64>,
     /// Scalars, BYTES: there is no largest element to speak of.
     pub classes: u64,
 }
@@ -97,7 +101,7 @@ pub(super) fn collect(
         .collect()
 }
 
-fn optional<T>(
+pub(super) fn optional<T>(
     read: Result<T, inferdiff_schemas::run::RunFileError>,
 ) -> Result<Option<T>, JudgeError> {
     match read {
@@ -146,6 +150,8 @@ fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), u
                 stage: row.stage_top1,
                 compared: row.outcome == Outcome::Compared,
                 tie: row.reference_tie || row.stage_tie,
+                bits_equal: row.bits_equal,
+                lead: row.reference_margin,
                 classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
             });
     }

@@ -3,21 +3,24 @@
 
 mod applied;
 mod collect;
+mod criterion;
 mod decide;
 mod exit;
+mod rules;
 mod sample;
+mod scores;
+mod weighting;
 
 use std::path::Path;
 
 use inferdiff_schemas::run::ladder::{Labels, MetricSpec};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Manifest;
-use inferdiff_schemas::run::requests::{RequestRow, read_requests};
+use inferdiff_schemas::run::requests::read_requests;
 use inferdiff_schemas::run::verdicts::{LabelCoverage, ProductionAgreement, Verdicts};
 use inferdiff_schemas::run::{RunFileError, read_json};
 
 use crate::labels::{Joined, join};
-use crate::metric::Metric;
 
 pub use exit::exit_code;
 
@@ -30,6 +33,10 @@ pub struct JudgeOptions {
     pub margin: Option<f64>,
     /// Labels in place of the ladder's.
     pub labels: Option<Labels>,
+    /// Exchanges that stand together: `header:NAME`, `sequence_id`, `model`, …
+    pub cluster_by: Option<String>,
+    /// Parts of the traffic to judge beside the whole: `model_version`, `shape`, `header:NAME`, …
+    pub slice_by: Vec<String>,
 }
 
 /// Why a run cannot be judged.
@@ -61,38 +68,18 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
         .map(|l| join(l, &requests))
         .transpose()
         .map_err(JudgeError::Criterion)?;
-    let metrics = metrics(options, &manifest, labels.is_some())?;
     let stages = collect::collect(&layout, &manifest, &requests)?;
-    let mut verdicts = decide::decide(&manifest, &stages, &metrics, &requests, labels.as_ref())?;
+    let source = scores::Source {
+        layout: &layout,
+        manifest: &manifest,
+        requests: &requests,
+        labels: labels.as_ref(),
+        batch_axis: stages[0].status.as_ref().is_some_and(|s| s.batch_axis),
+    };
+    let (asked, words) = criterion::criterion(&source, options, &stages[0])?;
+    let mut verdicts = decide::decide(&source, options, &stages, &asked, words)?;
     production(&stages, &mut verdicts);
     Ok(verdicts)
-}
-
-fn metrics(
-    options: &JudgeOptions,
-    manifest: &Manifest,
-    labelled: bool,
-) -> Result<Vec<Metric>, JudgeError> {
-    let given = if options.metrics.is_empty() {
-        &manifest.ladder.metrics
-    } else {
-        &options.metrics
-    };
-    let mut specs = given.clone();
-    if specs.is_empty() && labelled {
-        // Integer labels are the evidence: they are classes, and top-1 is what they can judge.
-        specs.push(MetricSpec {
-            spec: "top1".to_owned(),
-            margin: None,
-        });
-    }
-    for spec in &mut specs {
-        spec.margin = options.margin.or(spec.margin);
-    }
-    specs
-        .iter()
-        .map(|s| Metric::parse(s).map_err(JudgeError::Criterion))
-        .collect()
 }
 
 /// Which stages reproduce production, and how often.
@@ -120,13 +107,4 @@ fn coverage(labels: &Joined, items: &[collect::ItemData]) -> LabelCoverage {
         .filter(|i| labels.by_item.contains_key(&(i.request, i.item)))
         .count() as u64;
     labels.coverage(matched, items.len() as u64)
-}
-
-/// The weight of an exchange: it stands for 1/rate exchanges.
-fn weight(request: &RequestRow) -> f64 {
-    if request.sample_rate > 0.0 {
-        1.0 / request.sample_rate
-    } else {
-        1.0
-    }
 }

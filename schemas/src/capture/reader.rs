@@ -1,6 +1,7 @@
 //! Reading captures, sealed and growing segments alike.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -161,20 +162,23 @@ impl Capture {
             CaptureError::damaged(&segment.path, format!("row group {row_group}: {e}"))
         };
         let schema = segment.footer.metadata.file_metadata().schema_descr();
-        let (rows, batches) =
-            batches(segment, row_group, mask(projection, schema)).map_err(|e| damaged(&e))?;
-        let mut out = Vec::with_capacity(rows);
-        for batch in batches {
-            let batch = batch.map_err(|e| damaged(&e))?;
-            out.extend(decode::decode(&batch).map_err(|e| damaged(&e))?);
-        }
-        if out.len() != rows {
-            return Err(damaged(&format!(
-                "{} rows are there, {rows} were written",
-                out.len()
-            )));
-        }
-        Ok(out)
+        let read = || {
+            let mask = mask(projection, schema);
+            let (rows, batches) = batches(segment, row_group, mask).map_err(|e| damaged(&e))?;
+            let mut out = Vec::with_capacity(rows);
+            for batch in batches {
+                let batch = batch.map_err(|e| damaged(&e))?;
+                out.extend(decode::decode(&batch).map_err(|e| damaged(&e))?);
+            }
+            if out.len() != rows {
+                return Err(damaged(&format!(
+                    "{} rows are there, {rows} were written",
+                    out.len()
+                )));
+            }
+            Ok(out)
+        };
+        unless_it_panics(read).unwrap_or_else(|| Err(damaged(&"a page cannot be decoded")))
     }
 
     /// The columns of a row group of which some page does not decode.
@@ -182,10 +186,13 @@ impl Capture {
         let schema = segment.footer.metadata.file_metadata().schema_descr();
         let decodes = |leaf: usize| {
             let mask = ProjectionMask::leaves(schema, [leaf]);
-            batches(segment, row_group, mask).is_ok_and(|(rows, batches)| {
-                let read = batches.map(|b| b.map_or(0, |b| b.num_rows()));
-                read.sum::<usize>() == rows
-            })
+            let read = || {
+                batches(segment, row_group, mask).is_ok_and(|(rows, batches)| {
+                    let read = batches.map(|b| b.map_or(0, |b| b.num_rows()));
+                    read.sum::<usize>() == rows
+                })
+            };
+            unless_it_panics(read).unwrap_or(false)
         };
         let leaves = schema.columns().iter().enumerate();
         leaves
@@ -375,6 +382,13 @@ pub(super) fn read_meta(
         return Err(CaptureError::too_new(path, found, writer));
     }
     serde_json::from_value(value).map_err(|e| CaptureError::damaged(path, e))
+}
+
+/// The Parquet reader panics on some damaged pages (an index into a dictionary that is not there);
+/// whoever reads a damaged capture must outlive that.
+fn unless_it_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
+    // Nothing that `read` borrows is changed by it.
+    catch_unwind(AssertUnwindSafe(read)).ok()
 }
 
 /// The number of rows of a row group, and its batches.
