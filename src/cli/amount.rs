@@ -30,10 +30,13 @@ pub fn bytes(text: &str) -> Result<u64, String> {
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a size written with a fraction is not exact, and is bounded below"
+        reason = "a size written with a fraction is not exact; the cast saturates"
     )]
-    let bytes = (number * factor as f64).min(u64::MAX as f64) as u64;
-    if bytes == 0 { Err(wrong()) } else { Ok(bytes) }
+    let bytes = (number * factor as f64) as u64;
+    if bytes == 0 || bytes == u64::MAX {
+        return Err(wrong());
+    }
+    Ok(bytes)
 }
 
 /// `0.1` or `10%`, in (0, 1].

@@ -137,7 +137,7 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
     let memory = args.memory_limit.as_deref().map(amount::bytes).transpose();
     let memory_bytes = memory.map_err(|why| Failure::usage(format!("--memory-limit {why}")))?;
     let exchange_seconds = args.exchange_timeout;
-    if !(exchange_seconds > 0.0) {
+    if exchange_seconds.is_nan() || exchange_seconds <= 0.0 {
         let why = "it must be more than 0";
         return Err(Failure::usage(format!(
             "--exchange-timeout {exchange_seconds}: {why}"
