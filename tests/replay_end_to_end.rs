@@ -381,14 +381,13 @@ fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
     );
     assert_eq!(counts, (Some(58), Some(2)), "{stage:#} {errors}");
     assert_eq!(stage["outputs"][0]["bit_equal"].as_u64(), Some(58));
-    let crashed = std::fs::read(run.join("stages/dies/crashed.json")).unwrap();
-    let crashed: Value = serde_json::from_slice(&crashed).unwrap();
-    let named: Vec<_> = crashed.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(named, ["7", "41"]);
-    assert!(
-        crashed["7"].as_str().unwrap().contains("signal 6"),
-        "{crashed}"
-    );
+    let faults = std::fs::read(run.join("stages/dies/faults.json")).unwrap();
+    let faults: Value = serde_json::from_slice(&faults).unwrap();
+    let named: Vec<_> = faults.as_object().unwrap().keys().cloned().collect();
+    let recorder = Ulid::from_parts(7, 7);
+    assert_eq!(named, [format!("{recorder}-41"), format!("{recorder}-7")]);
+    let how = faults[&named[0]].as_str().unwrap();
+    assert!(how.contains("signal 6"), "{how}");
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(feature = "replay")]
+mod amount;
 mod captures;
 mod config;
 #[cfg(feature = "replay")]

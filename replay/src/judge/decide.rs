@@ -183,7 +183,7 @@ impl Judged<'_> {
             }
             _ => (None, narrow, EQUIVALENCE),
         };
-        let direction = (verdict == Some(Verdict::Affects)).then(|| {
+        let direction = (verdict == Some(Verdict::Affects)).then_some({
             if s.delta < 0.0 {
                 Direction::Worse
             } else {
