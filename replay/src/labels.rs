@@ -79,6 +79,8 @@ pub struct Joined {
     pub unmatched_rows: u64,
     /// Rows repeated with the same label.
     pub duplicates: u64,
+    /// The first key without a request.
+    pub first_unmatched: Option<String>,
 }
 
 impl Joined {
@@ -108,6 +110,7 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
         by_item: HashMap::new(),
         unmatched_rows: 0,
         duplicates: 0,
+        first_unmatched: None,
     };
     let mut seen: HashMap<(String, u32), LabelValue> = HashMap::new();
     for row in rows {
@@ -125,7 +128,10 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
             None => {}
         }
         match index.get(&row.key) {
-            None => joined.unmatched_rows += 1,
+            None => {
+                joined.unmatched_rows += 1;
+                joined.first_unmatched.get_or_insert(row.key);
+            }
             // A client may send one request twice: the label holds for each.
             Some(all) => {
                 for &request in all {
@@ -139,30 +145,31 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
     Ok(joined)
 }
 
-/// Reads a request's key.
-type KeyOf = Box<dyn Fn(&RequestRow) -> Option<String>>;
+/// The key by which labels of this kind name an exchange; `None` where it has none, or where the
+/// kind is unknown.
+pub(crate) fn key_of(kind: &str, r: &RequestRow) -> Option<String> {
+    match kind.split_once(':') {
+        None if kind == "client_request_id" => r.client_request_id.clone(),
+        None if kind == "seq" => Some(r.seq.to_string()),
+        None if kind == "input_digest" => {
+            let digest = r.input_digest?;
+            Some(digest.iter().map(|b| format!("{b:02x}")).collect())
+        }
+        Some(("header", name)) => r.header(name),
+        _ => None,
+    }
+}
 
 fn index(kind: &str, requests: &[RequestRow]) -> Result<HashMap<String, Vec<usize>>, String> {
-    let key: KeyOf = match kind.split_once(':') {
-        None if kind == "client_request_id" => Box::new(|r| r.client_request_id.clone()),
-        None if kind == "seq" => Box::new(|r| Some(r.seq.to_string())),
-        None if kind == "input_digest" => Box::new(|r| {
-            r.input_digest
-                .map(|d| d.iter().map(|b| format!("{b:02x}")).collect())
-        }),
-        Some(("header", name)) if !name.is_empty() => {
-            let name = name.to_owned();
-            Box::new(move |r| r.header(&name))
-        }
-        _ => {
-            return Err(format!(
-                "unknown key `{kind}`; known: client_request_id, seq, input_digest, header:NAME"
-            ));
-        }
-    };
+    let named = kind.strip_prefix("header:").is_some_and(|n| !n.is_empty());
+    if !named && !["client_request_id", "seq", "input_digest"].contains(&kind) {
+        return Err(format!(
+            "unknown key `{kind}`; known: client_request_id, seq, input_digest, header:NAME"
+        ));
+    }
     let mut out: HashMap<String, Vec<usize>> = HashMap::new();
     for (i, request) in requests.iter().enumerate() {
-        if let Some(key) = key(request) {
+        if let Some(key) = key_of(kind, request) {
             out.entry(key).or_default().push(i);
         }
     }

@@ -17,11 +17,11 @@ use std::path::Path;
 use inferdiff_schemas::run::ladder::{Labels, MetricSpec};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Manifest;
-use inferdiff_schemas::run::requests::read_requests;
+use inferdiff_schemas::run::requests::{RequestRow, read_requests};
 use inferdiff_schemas::run::verdicts::{LabelCoverage, ProductionAgreement, Verdicts};
 use inferdiff_schemas::run::{RunFileError, read_json};
 
-use crate::labels::{Joined, join};
+use crate::labels::{Joined, join, key_of};
 
 pub use exit::exit_code;
 
@@ -64,12 +64,15 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
     let layout = RunLayout::new(run);
     let manifest: Manifest = read_json(&layout.manifest())?;
     let requests = read_requests(&layout.requests())?;
-    let labels = options.labels.as_ref().or(manifest.ladder.labels.as_ref());
-    let labels = labels
+    let given = options.labels.as_ref().or(manifest.ladder.labels.as_ref());
+    let labels = given
         .map(|l| join(l, &requests))
         .transpose()
         .map_err(JudgeError::Criterion)?;
     let stages = collect::collect(&layout, &manifest, &requests)?;
+    if let (Some(given), Some(joined)) = (given, &labels) {
+        must_match(given, joined, &requests, &stages[0])?;
+    }
     let source = scores::Source {
         layout: &layout,
         manifest: &manifest,
@@ -99,6 +102,34 @@ fn production(stages: &[collect::StageData], verdicts: &mut Verdicts) {
             .production_agreement
             .push(ProductionAgreement { stage, equal, of });
     }
+}
+
+/// Labels that name no item at all are a mistake of the key, not a verdict over nothing.
+fn must_match(
+    given: &Labels,
+    joined: &Joined,
+    requests: &[RequestRow],
+    reference: &collect::StageData,
+) -> Result<(), JudgeError> {
+    let mut items = reference.items.values().flatten();
+    if items.any(|i| joined.by_item.contains_key(&(i.request, i.item))) {
+        return Ok(());
+    }
+    let rows = joined.unmatched_rows + joined.by_item.len() as u64;
+    let mut why = format!(
+        "labels {}: none of its {rows} rows names an item that the reference answered, by the key {}",
+        given.file.display(),
+        given.key
+    );
+    if let Some(key) = &joined.first_unmatched {
+        let of = requests.iter().find_map(|r| key_of(&given.key, r));
+        let of = of.map_or_else(
+            || "the exchanges have none".to_owned(),
+            |of| format!("an exchange has `{of}`"),
+        );
+        why += &format!(" (a row has `{key}`, {of})");
+    }
+    Err(JudgeError::Criterion(why))
 }
 
 /// Label coverage over the items of a stage.
