@@ -8,45 +8,26 @@
     reason = "a test may fail loudly, and its numbers are small"
 )]
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
 
-use inferdiff_schemas::capture::{CaptureMeta, CaptureWriter, Ledger, RecorderMeta, WriterOptions};
-use inferdiff_schemas::digest::input_digest;
-use inferdiff_schemas::storage::Disk;
-use inferdiff_schemas::{Datatype, Exchange, Tensor};
+use common::replay::{exchange, inferdiff, write};
+use inferdiff_schemas::{Datatype, Tensor};
 use serde_json::Value;
-use ulid::Ulid;
-
-const EXCHANGES: u64 = 150;
 
 /// Requests of one row of four numbers. Every third has two equal largest ones, which any noise may
 /// put in either order; the others lead by far.
 fn capture(dir: &Path) -> PathBuf {
-    let (path, recorder) = (dir.join("capture"), Ulid::from_parts(9, 9));
-    let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
-    let options = WriterOptions::default();
-    let (mut writer, _) = CaptureWriter::open(Arc::new(Disk), &path, meta, own, options).unwrap();
-    let mut ledger = Ledger::default();
-    for seq in 0..EXCHANGES {
-        ledger.accepted += 1;
-        ledger.in_flight += 1;
-        let far = 1.0 + (seq % 7) as f32;
-        let second = if seq % 3 == 0 { far } else { 0.25 };
+    let exchanges = (0..150u8).map(|i| {
+        let far = 1.0 + f32::from(i % 7);
+        let second = if i % 3 == 0 { far } else { 0.25 };
         let row = [0.125, far, second, -far];
         let data: Vec<u8> = row.iter().flat_map(|v: &f32| v.to_le_bytes()).collect();
-        let inputs = vec![Tensor::inline("x", Datatype::Fp32, vec![1, 4], data.into()).unwrap()];
-        writer.append(Exchange {
-            protocol: "oip-rest-binary".into(),
-            status: Some(503),
-            input_digest: Some(input_digest(&inputs)),
-            inputs: Some(inputs),
-            ..Exchange::new(recorder, seq)
-        });
-    }
-    writer.close(&mut ledger, String::new()).unwrap();
-    path
+        let input = Tensor::inline("x", Datatype::Fp32, vec![1, 4], data.into());
+        exchange(i.into(), vec![input.unwrap()])
+    });
+    write(dir, 40, exchanges)
 }
 
 fn ladder(dir: &Path, reference: &str, stages: &[&str]) -> String {
@@ -80,15 +61,11 @@ impl Replayed {
         let dir = tempfile::tempdir().unwrap();
         let (capture, run) = (capture(dir.path()), dir.path().join("run"));
         let ladder = ladder(dir.path(), reference, stages);
-        let out = Command::new(env!("CARGO_BIN_EXE_inferdiff"))
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .arg("replay")
-            .arg(&capture)
-            .args(["--ladder", &ladder, "--json", "--run"])
-            .arg(&run)
-            .args(more)
-            .output()
-            .unwrap();
+        let (capture, folder) = (capture.to_str().unwrap(), run.to_str().unwrap());
+        let args = [
+            "replay", capture, "--ladder", &ladder, "--run", folder, "--json",
+        ];
+        let out = inferdiff(&[&args, more].concat());
         let errors = String::from_utf8_lossy(&out.stderr).into_owned();
         let verdicts = serde_json::from_slice(&out.stdout).unwrap_or_else(|_| panic!("{errors}"));
         (dir, Self { verdicts, run })
@@ -220,12 +197,7 @@ fn what_is_asked_can_be_chosen() {
         ("--repeats", "0", "at least once"),
         ("--probe-seconds", "0", "more than 0"),
     ] {
-        let out = Command::new(env!("CARGO_BIN_EXE_inferdiff"))
-            .args([
-                "replay", "nowhere", "--model", "m", "--run", "r", flag, value,
-            ])
-            .output()
-            .unwrap();
+        let out = inferdiff(&["replay", "nowhere", "--run", "r", flag, value]);
         let errors = String::from_utf8_lossy(&out.stderr).into_owned();
         assert!(
             out.status.code() == Some(2) && errors.contains(says),

@@ -23,7 +23,12 @@ pub(super) struct Selfsame {
 impl Selfsame {
     pub fn read(source: &Source<'_>, stage: &StageData) -> Result<Self, JudgeError> {
         let mut problems = Vec::new();
-        let mut known = again(source.layout, source.manifest, source.index, &stage.stage)?;
+        let mut known = again(
+            source.layout,
+            source.manifest,
+            (source.requests, source.index),
+            &stage.stage,
+        )?;
         known.retain(|pass| ended(&pass.name, pass.status.as_ref(), &mut problems));
         let layout = source.layout;
         let name = inferdiff_schemas::run::layout::RunLayout::probing(&stage.name);

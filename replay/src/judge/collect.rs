@@ -13,6 +13,7 @@ use inferdiff_schemas::run::{read_comparisons, read_json};
 use ulid::Ulid;
 
 use super::JudgeError;
+use super::named::Named;
 
 /// Everything judged of one stage.
 pub(super) struct StageData {
@@ -39,6 +40,8 @@ pub(super) struct StageData {
     pub first_error: Option<String>,
     /// Folders whose answers are those that it is compared with; a later one's win.
     pub against: Vec<String>,
+    /// Exchanges that stand out by name.
+    pub named: Named,
 }
 
 /// One item of one output.
@@ -65,6 +68,9 @@ pub(super) struct ItemData {
 /// Where the requests of a run stand.
 pub(super) type Index = HashMap<(Ulid, u64), usize>;
 
+/// The requests, and where each stands.
+pub(super) type Requests<'a> = (&'a [RequestRow], &'a Index);
+
 pub(super) fn index(requests: &[RequestRow]) -> Index {
     let each = requests.iter().enumerate();
     each.map(|(i, r)| ((r.recorder, r.seq), i)).collect()
@@ -74,13 +80,13 @@ pub(super) fn index(requests: &[RequestRow]) -> Index {
 pub(super) fn collect(
     layout: &RunLayout,
     manifest: &Manifest,
-    index: &Index,
+    requests: Requests<'_>,
 ) -> Result<Vec<StageData>, JudgeError> {
     let reference = &manifest.ladder.stages[0].name;
     let each = manifest.ladder.stages.iter().map(|stage| {
         let against = vec![reference.clone()];
         read(
-            (layout, manifest, index),
+            (layout, manifest, requests),
             stage,
             stage.name.clone(),
             against,
@@ -93,7 +99,7 @@ pub(super) fn collect(
 pub(super) fn again(
     layout: &RunLayout,
     manifest: &Manifest,
-    index: &Index,
+    requests: Requests<'_>,
     stage: &Stage,
 ) -> Result<Vec<StageData>, JudgeError> {
     let mut against = vec![manifest.ladder.stages[0].name.clone()];
@@ -106,7 +112,7 @@ pub(super) fn again(
         let status: Option<StageStatus> = optional(read_json(&layout.status(&folder)))?;
         if status.is_some() {
             found.push(read(
-                (layout, manifest, index),
+                (layout, manifest, requests),
                 stage,
                 folder,
                 against.clone(),
@@ -117,7 +123,7 @@ pub(super) fn again(
 }
 
 fn read(
-    (layout, manifest, index): (&RunLayout, &Manifest, &Index),
+    (layout, manifest, requests): (&RunLayout, &Manifest, Requests<'_>),
     stage: &Stage,
     folder: String,
     against: Vec<String>,
@@ -136,6 +142,7 @@ fn read(
         compared_rows: 0,
         production: HashMap::new(),
         first_error: None,
+        named: Named::default(),
         against,
         name: folder,
     };
@@ -144,7 +151,7 @@ fn read(
         let Some(rows) = optional(read_comparisons(&path))? else {
             continue;
         };
-        add(&mut data, &rows, index);
+        add(&mut data, &rows, requests);
     }
     Ok(data)
 }
@@ -159,24 +166,28 @@ pub(super) fn optional<T>(
     }
 }
 
-fn add(data: &mut StageData, rows: &[Comparison], index: &Index) {
+fn add(data: &mut StageData, rows: &[Comparison], (requests, index): Requests<'_>) {
     let mut worst: BTreeMap<(Ulid, u64), Outcome> = BTreeMap::new();
     for row in rows {
         let Some(&request) = index.get(&(row.recorder, row.seq)) else {
             continue;
         };
         let entry = worst.entry((row.recorder, row.seq)).or_insert(row.outcome);
-        if *entry == Outcome::Compared {
+        if *entry == Outcome::Compared
+            || (*entry == Outcome::PartialOutput && row.outcome != Outcome::Compared)
+        {
             *entry = row.outcome;
         }
+        data.named.see(row, &requests[request]);
         if data.first_error.is_none() && row.outcome != Outcome::Compared {
             data.first_error.clone_from(&row.error);
         }
         if let Some(equal) = row.production_equal {
             *data.production.entry(request).or_insert(true) &= equal;
         }
-        // Nobody answered: there is nothing to compare and nothing to hold against the stage.
-        if row.outcome == Outcome::BothFailed {
+        // Nobody answered, or nobody asked: there is nothing to compare and nothing to hold against
+        // the stage.
+        if matches!(row.outcome, Outcome::BothFailed | Outcome::PartialOutput) {
             continue;
         }
         data.all_bits_equal &= row.bits_equal && row.outcome == Outcome::Compared;

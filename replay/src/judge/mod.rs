@@ -7,6 +7,7 @@ mod collect;
 mod criterion;
 mod decide;
 mod exit;
+mod named;
 mod rules;
 mod sample;
 mod scores;
@@ -70,7 +71,7 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
         .transpose()
         .map_err(JudgeError::Criterion)?;
     let index = collect::index(&requests);
-    let stages = collect::collect(&layout, &manifest, &index)?;
+    let stages = collect::collect(&layout, &manifest, (&requests, &index))?;
     if let (Some(given), Some(joined)) = (given, &labels) {
         must_match(given, joined, &requests, &stages[0])?;
     }
