@@ -14,6 +14,7 @@
 )]
 
 pub mod admin;
+pub mod align;
 pub mod cli;
 pub mod handover;
 pub mod proxy;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod align;
 mod captures;
 mod config;
 #[cfg(feature = "replay")]
@@ -40,6 +41,7 @@ enum Command {
     Record(Box<record::RecordArgs>),
     #[command(subcommand)]
     Captures(captures::CapturesCommand),
+    Align(align::AlignArgs),
     #[cfg(feature = "replay")]
     Replay(replay::ReplayArgs),
     #[cfg(feature = "replay")]
@@ -115,6 +117,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Record(args) => record::run(*args),
         Command::Captures(command) => captures::run(command),
+        Command::Align(args) => align::run(&args),
         #[cfg(feature = "replay")]
         Command::Replay(args) => replay::run(&args),
         #[cfg(feature = "replay")]
