@@ -17,6 +17,7 @@ pub mod admin;
 pub mod align;
 pub mod cli;
 pub mod handover;
+pub mod import;
 pub mod proxy;
 pub mod recorder;
 #[cfg(feature = "replay")]

@@ -127,7 +127,11 @@ impl fmt::Display for Looks {
                 axis,
             } => {
                 let list = |v: &[f64]| {
-                    let all: Vec<_> = v.iter().map(|v| format!("{v:.6}")).collect();
+                    let text = |v: &f64| {
+                        let fixed = format!("{v:.8}");
+                        fixed.trim_end_matches('0').trim_end_matches('.').to_owned()
+                    };
+                    let all: Vec<_> = v.iter().map(text).collect();
                     all.join(", ")
                 };
                 let per = axis.map_or_else(String::new, |a| format!(", per channel of axis {a}"));
