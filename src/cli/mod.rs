@@ -10,6 +10,8 @@ mod amount;
 mod captures;
 mod config;
 #[cfg(feature = "replay")]
+mod interpreter;
+#[cfg(feature = "replay")]
 mod judge;
 #[cfg(feature = "replay")]
 mod labels;
