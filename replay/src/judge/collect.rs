@@ -13,6 +13,7 @@ use inferdiff_schemas::run::{read_comparisons, read_json};
 use ulid::Ulid;
 
 use super::JudgeError;
+use super::named::Named;
 
 /// Everything judged of one stage.
 pub(super) struct StageData {
@@ -37,6 +38,8 @@ pub(super) struct StageData {
     pub production: HashMap<usize, bool>,
     /// The first of the stage's own error texts.
     pub first_error: Option<String>,
+    /// Exchanges that stand out by name.
+    pub named: Named,
 }
 
 /// One item of one output.
@@ -88,13 +91,14 @@ pub(super) fn collect(
                 compared_rows: 0,
                 production: HashMap::new(),
                 first_error: None,
+                named: Named::default(),
             };
             for chunk in &manifest.chunks {
                 let path = layout.comparisons(&stage.name, &chunk.name);
                 let Some(rows) = optional(read_comparisons(&path))? else {
                     continue;
                 };
-                add(&mut data, &rows, &index);
+                add(&mut data, &rows, &index, requests);
             }
             Ok(data)
         })
@@ -111,24 +115,33 @@ pub(super) fn optional<T>(
     }
 }
 
-fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), usize>) {
+fn add(
+    data: &mut StageData,
+    rows: &[Comparison],
+    index: &HashMap<(Ulid, u64), usize>,
+    requests: &[RequestRow],
+) {
     let mut worst: BTreeMap<(Ulid, u64), Outcome> = BTreeMap::new();
     for row in rows {
         let Some(&request) = index.get(&(row.recorder, row.seq)) else {
             continue;
         };
         let entry = worst.entry((row.recorder, row.seq)).or_insert(row.outcome);
-        if *entry == Outcome::Compared {
+        if *entry == Outcome::Compared
+            || (*entry == Outcome::PartialOutput && row.outcome != Outcome::Compared)
+        {
             *entry = row.outcome;
         }
+        data.named.see(row, &requests[request]);
         if data.first_error.is_none() && row.outcome != Outcome::Compared {
             data.first_error.clone_from(&row.error);
         }
         if let Some(equal) = row.production_equal {
             *data.production.entry(request).or_insert(true) &= equal;
         }
-        // Nobody answered: there is nothing to compare and nothing to hold against the stage.
-        if row.outcome == Outcome::BothFailed {
+        // Nobody answered, or nobody asked: there is nothing to compare and nothing to hold against
+        // the stage.
+        if matches!(row.outcome, Outcome::BothFailed | Outcome::PartialOutput) {
             continue;
         }
         data.all_bits_equal &= row.bits_equal && row.outcome == Outcome::Compared;

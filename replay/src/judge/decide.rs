@@ -83,6 +83,8 @@ pub(super) fn decide(
             optional: data.stage.optional,
             outcomes: data.outcomes.clone(),
             outputs: data.outputs.clone(),
+            named: data.named.first.clone(),
+            named_in_all: data.named.all,
             metrics,
         }
     });
@@ -91,6 +93,7 @@ pub(super) fn decide(
     Ok(Verdicts {
         format: 1,
         requests: source.manifest.requests,
+        left_out: source.manifest.left_out.clone(),
         items: largest.len() as u64,
         reference: reference.name.clone(),
         production_matches: Vec::new(),

@@ -6,6 +6,7 @@ mod collect;
 mod criterion;
 mod decide;
 mod exit;
+mod named;
 mod rules;
 mod sample;
 mod scores;

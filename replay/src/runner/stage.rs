@@ -69,6 +69,24 @@ fn work(
     Ok(status)
 }
 
+/// Why there is nothing to replay with.
+enum Unopened {
+    Stage(OpenError),
+    File(RunFileError),
+}
+
+impl From<OpenError> for Unopened {
+    fn from(e: OpenError) -> Self {
+        Self::Stage(e)
+    }
+}
+
+impl From<RunFileError> for Unopened {
+    fn from(e: RunFileError) -> Self {
+        Self::File(e)
+    }
+}
+
 struct Replay<'a> {
     layout: &'a RunLayout,
     manifest: &'a Manifest,
@@ -90,7 +108,11 @@ impl<'a> Replay<'a> {
     ) -> Result<Result<Self, OpenError>, RunFileError> {
         // Before anything is opened: a disk that cannot be read is no fault of the stage.
         let resolved = Resolved::read(layout, name)?;
-        Ok(Self::opened(layout, manifest, name, runtimes, resolved))
+        match Self::opened(layout, manifest, name, runtimes, resolved) {
+            Ok(replay) => Ok(Ok(replay)),
+            Err(Unopened::Stage(e)) => Ok(Err(e)),
+            Err(Unopened::File(e)) => Err(e),
+        }
     }
 
     fn opened(
@@ -99,7 +121,7 @@ impl<'a> Replay<'a> {
         name: &str,
         runtimes: &Runtimes,
         resolved: Resolved,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Self, Unopened> {
         let failed = |e: &dyn std::fmt::Display| OpenError::Failed(e.to_string());
         let index = manifest.ladder.stages.iter().position(|s| s.name == name);
         let index = index.ok_or_else(|| failed(&format!("the run has no stage `{name}`")))?;
@@ -110,7 +132,7 @@ impl<'a> Replay<'a> {
         let predictor = runtimes.open(stage)?;
         let open_seconds = started.elapsed().as_secs_f64();
         let evidence = predictor.evidence();
-        write_json(&layout.evidence(name), &evidence).map_err(|e| failed(&e))?;
+        write_json(&layout.evidence(name), &evidence)?;
         let is_reference = index == 0;
         if is_reference {
             let runtime = runtimes.of(stage)?;
@@ -125,8 +147,7 @@ impl<'a> Replay<'a> {
             predictor.signature().is_some_and(Signature::has_batch_axis)
         } else {
             let reference = &manifest.ladder.stages[0].name;
-            let status: StageStatus =
-                read_json(&layout.status(reference)).map_err(|e| failed(&e))?;
+            let status: StageStatus = read_json(&layout.status(reference))?;
             status.batch_axis
         };
         Ok(Self {
@@ -196,9 +217,11 @@ impl<'a> Replay<'a> {
         tell(&StageMessage::Begin {
             chunk: chunk.name.clone(),
         });
+        tell(&StageMessage::At { id: id.to_owned() });
         pulse.begin(exchange);
         let answer = self.answer(exchange);
         pulse.end();
+        tell(&StageMessage::Done { exchanges: 1 });
         resolved::keep(self.layout, &self.stage.name, exchange, answer)?;
         Ok(StageStatus::without(StageState::Completed, String::new()))
     }

@@ -49,6 +49,9 @@ pub struct Verdicts {
     pub format: u32,
     /// Exchanges judged.
     pub requests: u64,
+    /// Exchanges of the capture that were not replayed, by reason.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, u64>,
     /// Items judged.
     pub items: u64,
     /// Name of the reference stage.
@@ -108,8 +111,28 @@ pub struct StageVerdict {
     pub outcomes: BTreeMap<String, u64>,
     /// Numbers by output.
     pub outputs: Vec<OutputSummary>,
+    /// The first exchanges that stand out: no answer that could be compared, or other non-finite
+    /// values than the reference's.
+    #[serde(default)]
+    pub named: Vec<NamedExchange>,
+    /// How many such exchanges there are in all.
+    #[serde(default)]
+    pub named_in_all: u64,
     /// Numbers by metric.
     pub metrics: Vec<MetricVerdict>,
+}
+
+/// An exchange that stands out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedExchange {
+    /// `<recorder>-<seq>`.
+    pub id: String,
+    /// The client's own id.
+    pub client_request_id: Option<String>,
+    /// Outcome of a comparison, or `nonfinite`.
+    pub outcome: String,
+    /// In whose words.
+    pub why: String,
 }
 
 /// Worst and overall numbers of one output over all items.
