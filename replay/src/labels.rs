@@ -14,11 +14,54 @@ use inferdiff_schemas::run::requests::RequestRow;
 use inferdiff_schemas::run::verdicts::LabelCoverage;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+/// What the label column holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LabelKind {
+    /// Integers (and BOOL): classes.
+    Class,
+    /// Fractions: scores.
+    Score,
+    /// Text.
+    Text,
+}
+
+impl LabelKind {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Class => "integers",
+            Self::Score => "fractions",
+            Self::Text => "text",
+        }
+    }
+}
+
+/// The right answer to one item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum LabelValue {
+    /// A class.
+    Class(i64),
+    /// A score.
+    Score(f64),
+    /// A text.
+    Text(String),
+}
+
+impl std::fmt::Display for LabelValue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Class(class) => write!(f, "{class}"),
+            Self::Score(score) => write!(f, "{score}"),
+            Self::Text(text) => write!(f, "`{text}`"),
+        }
+    }
+}
+
 /// One item's label.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Label {
     /// The right answer.
-    pub label: i64,
+    pub label: LabelValue,
     /// Its weight, 1 where the file has none.
     pub weight: f64,
     /// Its cluster, where the file has one.
@@ -28,12 +71,16 @@ pub struct Label {
 /// Labels by (index of the request, item).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Joined {
+    /// What the labels are.
+    pub kind: LabelKind,
     /// Found.
     pub by_item: HashMap<(usize, u32), Label>,
     /// Label rows without a request.
     pub unmatched_rows: u64,
     /// Rows repeated with the same label.
     pub duplicates: u64,
+    /// The first key without a request.
+    pub first_unmatched: Option<String>,
 }
 
 impl Joined {
@@ -57,17 +104,19 @@ impl Joined {
 pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> {
     let fail = |why: &dyn std::fmt::Display| format!("labels {}: {why}", labels.file.display());
     let index = index(&labels.key, requests).map_err(|e| fail(&e))?;
-    let rows = read(&labels.file).map_err(|e| fail(&e))?;
+    let (kind, rows) = read(&labels.file).map_err(|e| fail(&e))?;
     let mut joined = Joined {
+        kind,
         by_item: HashMap::new(),
         unmatched_rows: 0,
         duplicates: 0,
+        first_unmatched: None,
     };
-    let mut seen: HashMap<(String, u32), i64> = HashMap::new();
+    let mut seen: HashMap<(String, u32), LabelValue> = HashMap::new();
     for row in rows {
-        match seen.insert((row.key.clone(), row.item), row.label.label) {
+        match seen.insert((row.key.clone(), row.item), row.label.label.clone()) {
             Some(before) if before != row.label.label => {
-                let (key, item, label) = (&row.key, row.item, row.label.label);
+                let (key, item, label) = (&row.key, row.item, &row.label.label);
                 return Err(fail(&format!(
                     "key `{key}` item {item} is labelled {before} and {label}: remove one"
                 )));
@@ -79,7 +128,10 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
             None => {}
         }
         match index.get(&row.key) {
-            None => joined.unmatched_rows += 1,
+            None => {
+                joined.unmatched_rows += 1;
+                joined.first_unmatched.get_or_insert(row.key);
+            }
             // A client may send one request twice: the label holds for each.
             Some(all) => {
                 for &request in all {
@@ -93,30 +145,31 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
     Ok(joined)
 }
 
-/// Reads a request's key.
-type KeyOf = Box<dyn Fn(&RequestRow) -> Option<String>>;
+/// The key by which labels of this kind name an exchange; `None` where it has none, or where the
+/// kind is unknown.
+pub(crate) fn key_of(kind: &str, r: &RequestRow) -> Option<String> {
+    match kind.split_once(':') {
+        None if kind == "client_request_id" => r.client_request_id.clone(),
+        None if kind == "seq" => Some(r.seq.to_string()),
+        None if kind == "input_digest" => {
+            let digest = r.input_digest?;
+            Some(digest.iter().map(|b| format!("{b:02x}")).collect())
+        }
+        Some(("header", name)) => r.header(name),
+        _ => None,
+    }
+}
 
 fn index(kind: &str, requests: &[RequestRow]) -> Result<HashMap<String, Vec<usize>>, String> {
-    let key: KeyOf = match kind.split_once(':') {
-        None if kind == "client_request_id" => Box::new(|r| r.client_request_id.clone()),
-        None if kind == "seq" => Box::new(|r| Some(r.seq.to_string())),
-        None if kind == "input_digest" => Box::new(|r| {
-            r.input_digest
-                .map(|d| d.iter().map(|b| format!("{b:02x}")).collect())
-        }),
-        Some(("header", name)) if !name.is_empty() => {
-            let name = name.to_owned();
-            Box::new(move |r| r.header(&name))
-        }
-        _ => {
-            return Err(format!(
-                "unknown key `{kind}`; known: client_request_id, seq, input_digest, header:NAME"
-            ));
-        }
-    };
+    let named = kind.strip_prefix("header:").is_some_and(|n| !n.is_empty());
+    if !named && !["client_request_id", "seq", "input_digest"].contains(&kind) {
+        return Err(format!(
+            "unknown key `{kind}`; known: client_request_id, seq, input_digest, header:NAME"
+        ));
+    }
     let mut out: HashMap<String, Vec<usize>> = HashMap::new();
     for (i, request) in requests.iter().enumerate() {
-        if let Some(key) = key(request) {
+        if let Some(key) = key_of(kind, request) {
             out.entry(key).or_default().push(i);
         }
     }
@@ -129,20 +182,33 @@ struct Row {
     label: Label,
 }
 
-fn read(path: &Path) -> Result<Vec<Row>, String> {
+fn read(path: &Path) -> Result<(LabelKind, Vec<Row>), String> {
     let file = File::open(path).map_err(|e| e.to_string())?;
     let reader = ParquetRecordBatchReaderBuilder::try_new(file)
         .and_then(ParquetRecordBatchReaderBuilder::build)
         .map_err(|e| format!("it is no Parquet file that can be read: {e}"))?;
     let mut rows = Vec::new();
+    let mut kind = LabelKind::Class;
     for batch in reader {
         let batch = batch.map_err(|e| e.to_string())?;
-        batch_rows(&batch, &mut rows)?;
+        kind = batch_rows(&batch, &mut rows)?;
     }
-    Ok(rows)
+    Ok((kind, rows))
 }
 
-fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), String> {
+/// The kind of a label column, and the type that it is read as.
+fn label_kind(batch: &RecordBatch) -> (LabelKind, DataType) {
+    let found = batch.column_by_name("label").map(|c| c.data_type().clone());
+    match found {
+        Some(DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View) => {
+            (LabelKind::Text, DataType::Utf8)
+        }
+        Some(t) if t.is_floating() => (LabelKind::Score, DataType::Float64),
+        _ => (LabelKind::Class, DataType::Int64),
+    }
+}
+
+fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<LabelKind, String> {
     let column = |name: &str, ty: DataType| -> Result<Option<ArrayRef>, String> {
         let Some(column) = batch.column_by_name(name) else {
             return Ok(None);
@@ -175,7 +241,8 @@ fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), String> {
             .ok_or_else(|| format!("column `{name}` is missing; it has {}", names.join(", ")))
     };
     let key = need("key", DataType::Utf8)?;
-    let label = need("label", DataType::Int64)?;
+    let (kind, as_type) = label_kind(batch);
+    let label = need("label", as_type)?;
     let item = column("item", DataType::Int64)?;
     let weight = column("weight", DataType::Float64)?;
     let cluster = column("cluster", DataType::Utf8)?;
@@ -193,7 +260,21 @@ fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), String> {
             key: key.as_string::<i32>().value(i).to_owned(),
             item: u32::try_from(item).map_err(|_| format!("row {i}: item {item} is no row"))?,
             label: Label {
-                label: label.as_primitive::<Int64Type>().value(i),
+                label: match kind {
+                    LabelKind::Class => {
+                        LabelValue::Class(label.as_primitive::<Int64Type>().value(i))
+                    }
+                    LabelKind::Text => {
+                        LabelValue::Text(label.as_string::<i32>().value(i).to_owned())
+                    }
+                    LabelKind::Score => {
+                        let score = label.as_primitive::<Float64Type>().value(i);
+                        if !score.is_finite() {
+                            return Err(format!("row {i}: label {score} is no finite number"));
+                        }
+                        LabelValue::Score(score)
+                    }
+                },
                 weight,
                 cluster: cluster
                     .as_ref()
@@ -201,7 +282,7 @@ fn batch_rows(batch: &RecordBatch, rows: &mut Vec<Row>) -> Result<(), String> {
             },
         });
     }
-    Ok(())
+    Ok(kind)
 }
 
 #[cfg(test)]
@@ -261,15 +342,16 @@ mod tests {
             "client_request_id",
         )
         .unwrap();
-        assert_eq!((j.by_item[&(0, 0)].label, j.by_item[&(2, 0)].label), (3, 3));
+        let of = |request: usize| j.by_item[&(request, 0)].label.clone();
+        assert_eq!((of(0), of(2)), (LabelValue::Class(3), LabelValue::Class(3)));
         assert_eq!(
-            (j.by_item[&(1, 0)].label, j.unmatched_rows, j.duplicates),
-            (5, 1, 1)
+            (of(1), j.unmatched_rows, j.duplicates),
+            (LabelValue::Class(5), 1, 1)
         );
         let c = j.coverage(3, 4);
         assert_eq!((c.items_without_label, c.labels_without_item), (1, 1));
         let by_header = joined(&[("h1", 0, 9)], "header:X-Key").unwrap();
-        assert_eq!(by_header.by_item[&(1, 0)].label, 9);
+        assert_eq!(by_header.by_item[&(1, 0)].label, LabelValue::Class(9));
     }
 
     #[test]

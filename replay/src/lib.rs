@@ -15,6 +15,7 @@
 )]
 
 pub mod compare;
+pub mod filter;
 pub mod judge;
 pub mod labels;
 pub mod ladder;

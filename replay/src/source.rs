@@ -8,12 +8,18 @@ use inferdiff_schemas::run::requests::RequestRow;
 use inferdiff_schemas::xxh3::Hash128;
 use inferdiff_schemas::{Exchange, Payload};
 
+use crate::filter::Condition;
+
 /// What to take of a capture.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    /// `model` and `model_version`, where given.
-    pub filter: BTreeMap<String, String>,
-    /// At most this many exchanges.
+    /// An exchange must meet all of them.
+    pub filter: Vec<Condition>,
+    /// This share of those, in (0, 1]; exchanges of one sequence are taken or left together.
+    pub sample: Option<f64>,
+    /// Seed of `sample`.
+    pub seed: u64,
+    /// At most this many of those.
     pub limit: Option<u64>,
 }
 
@@ -49,7 +55,10 @@ pub enum SourceError {
         why: String,
     },
     /// Several models and nobody chose.
-    #[error("{capture} holds several models ({models}): choose one with --where model=NAME")]
+    #[error(
+        "{capture} holds several models ({models}): choose one with --where model=NAME, and where it \
+         has several versions --where version=V"
+    )]
     SeveralModels {
         /// The capture.
         capture: String,
@@ -88,15 +97,24 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
         digest.update(segment.id.to_string().as_bytes());
         digest.update(&segment.bytes.to_le_bytes());
         for row_group in 0..segment.row_groups {
-            let mut seqs = Vec::new();
-            for e in capture.read(segment, row_group, Projection::Shapes)? {
-                let reason = unfit(&e).or_else(|| filtered(&e, &selection.filter));
+            let mut chunk = Chunk {
+                name: format!("{}-{row_group:04}", segment.id),
+                segment: segment.id.to_string(),
+                row_group,
+                rows: Vec::new(),
+            };
+            let read = capture.read(segment, row_group, Projection::Shapes)?;
+            for (row, e) in (0..).zip(read) {
+                let reason = unfit(&e).or_else(|| unselected(&e, selection));
                 let reason = reason.or((!left(&plan)).then_some("over_limit"));
                 if let Some(reason) = reason {
                     *plan.left_out.entry(reason.to_owned()).or_default() += 1;
                     continue;
                 }
-                models.insert(e.model.clone().unwrap_or_default());
+                models.insert((
+                    e.model.clone().unwrap_or_default(),
+                    e.model_version.clone().unwrap_or_default(),
+                ));
                 for t in e.inputs.iter().flatten() {
                     inputs.insert(InputSeen {
                         name: t.name.clone(),
@@ -106,24 +124,14 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
                 }
                 plan.has_production |= e.outputs.is_some();
                 plan.requests.push(RequestRow::of(&e));
-                seqs.push(e.seq);
+                chunk.push(row);
             }
-            if !seqs.is_empty() {
-                let (segment, name) = (
-                    segment.id.to_string(),
-                    format!("{}-{row_group:04}", segment.id),
-                );
-                plan.chunks.push(Chunk {
-                    name,
-                    segment,
-                    row_group,
-                    seqs,
-                });
+            if !chunk.rows.is_empty() {
+                plan.chunks.push(chunk);
             }
         }
     }
-    if models.len() > 1 {
-        let models = models.into_iter().collect::<Vec<_>>().join(", ");
+    if let Some(models) = several(&models) {
         return Err(SourceError::SeveralModels {
             capture: name,
             models,
@@ -165,12 +173,94 @@ fn unfit(e: &Exchange) -> Option<&'static str> {
     })
 }
 
-fn filtered(e: &Exchange, filter: &BTreeMap<String, String>) -> Option<&'static str> {
-    let keeps = |key: &str, value: &Option<String>| {
-        filter
-            .get(key)
-            .is_none_or(|wanted| value.as_deref() == Some(wanted.as_str()))
+fn unselected(e: &Exchange, selection: &Selection) -> Option<&'static str> {
+    if !selection.filter.iter().all(|c| c.holds(e)) {
+        return Some("not_selected");
+    }
+    let share = selection.sample?;
+    let mut hash = Hash128::new();
+    hash.update(&selection.seed.to_le_bytes());
+    match &e.sequence_id {
+        Some(sequence) => hash.update(sequence.as_bytes()),
+        None => {
+            hash.update(&e.recorder.to_bytes());
+            hash.update(&e.seq.to_le_bytes());
+        }
+    }
+    // 53 bits: what a double holds exactly.
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "both sides are below 2^53, which a double holds exactly"
+    )]
+    let place = (hash.digest() >> 75) as f64 / (1u64 << 53) as f64;
+    (place >= share).then_some("not_sampled")
+}
+
+/// Model and version of each where they are more than one. An exchange without a version (no answer
+/// named one) stands for any.
+fn several(models: &BTreeSet<(String, String)>) -> Option<String> {
+    let known = |m: &&(String, String)| {
+        !m.1.is_empty() || !models.iter().any(|o| o.0 == m.0 && !o.1.is_empty())
     };
-    let kept = keeps("model", &e.model) && keeps("model_version", &e.model_version);
-    (!kept).then_some("not_selected")
+    let distinct: Vec<_> = models.iter().filter(known).collect();
+    if distinct.len() < 2 {
+        return None;
+    }
+    let shown = distinct.iter().map(|(model, version)| match &**version {
+        "" => model.clone(),
+        version => format!("{model} version {version}"),
+    });
+    Some(shown.collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use ulid::Ulid;
+
+    use super::*;
+
+    fn set(models: &[(&str, &str)]) -> BTreeSet<(String, String)> {
+        let owned = models.iter().map(|(m, v)| ((*m).into(), (*v).into()));
+        owned.collect()
+    }
+
+    #[test]
+    fn a_version_that_nobody_named_is_no_second_one() {
+        assert_eq!(several(&set(&[("a", ""), ("a", "1")])), None);
+        assert_eq!(several(&set(&[("", "")])), None);
+        let told = several(&set(&[("a", "1"), ("a", "2"), ("a", "")])).unwrap();
+        assert_eq!(told, "a version 1, a version 2");
+        let told = several(&set(&[("a", ""), ("b", "7")])).unwrap();
+        assert_eq!(told, "a, b version 7");
+    }
+
+    #[test]
+    fn a_sample_is_its_share_the_same_each_time_and_keeps_sequences_whole() {
+        let take = |seed, share, sequence: Option<&str>| -> Vec<u64> {
+            let selection = Selection {
+                sample: Some(share),
+                seed,
+                ..Selection::default()
+            };
+            let taken = (0..10_000).filter(|&seq| {
+                let e = Exchange {
+                    sequence_id: sequence.map(str::to_owned),
+                    ..Exchange::new(Ulid::nil(), seq)
+                };
+                unselected(&e, &selection).is_none()
+            });
+            taken.collect()
+        };
+        let one = take(1, 0.1, None);
+        assert!((900..1100).contains(&one.len()), "{}", one.len());
+        assert_eq!(one, take(1, 0.1, None));
+        assert_ne!(one, take(2, 0.1, None));
+        let more = take(1, 0.2, None);
+        assert!(one.iter().all(|seq| more.contains(seq)));
+        assert_eq!(take(1, 1.0, None).len(), 10_000);
+        for seed in 0..20 {
+            let whole = take(seed, 0.5, Some("s")).len();
+            assert!(whole == 0 || whole == 10_000, "{whole}");
+        }
+    }
 }

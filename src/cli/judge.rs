@@ -29,6 +29,8 @@ pub fn run(args: &JudgeArgs) -> Ended {
         metrics: args.criteria.metrics(),
         margin: args.criteria.margin,
         labels: args.criteria.labels()?,
+        cluster_by: args.criteria.cluster_by.clone(),
+        slice_by: args.criteria.slice_by.clone(),
     };
     let verdicts = judge(&args.run, &options).map_err(Failure::usage)?;
     write_json(&RunLayout::new(&args.run).verdicts(), &verdicts).map_err(Failure::usage)?;

@@ -10,10 +10,12 @@ use super::Failure;
 /// By what stages are judged.
 #[derive(Args)]
 pub struct Criteria {
-    /// Metric, `name[@output]`; may be repeated. Known: top1.
+    /// Metric, `name[@output][:key=value,…]`; may be repeated. Known: top1, flips, topk, threshold,
+    /// tau, ndcg, mae, auc, cosine, recall, exact, prefix, command (docs/verdicts.md).
     #[arg(long = "metric", value_name = "SPEC")]
     metrics: Vec<String>,
-    /// The change of a metric that is accepted, in (0, 1). Default 0.005.
+    /// The change of a metric that is accepted. Default 0.005 for metrics bounded in [0, 1]; others
+    /// are only reported without it. `margin=` of a metric is its own.
     #[arg(long, value_name = "DELTA")]
     pub margin: Option<f64>,
     /// Parquet file with columns key, item, label, optional weight and cluster.
@@ -22,6 +24,13 @@ pub struct Criteria {
     /// What a label's key is: client_request_id, seq, input_digest or header:NAME.
     #[arg(long, value_name = "KIND", default_value = "client_request_id")]
     labels_key: String,
+    /// Exchanges that stand together: header:NAME, sequence_id, client_request_id, model,
+    /// model_version, shape. Default: a label's cluster, else each exchange by itself.
+    #[arg(long, value_name = "KEY")]
+    pub cluster_by: Option<String>,
+    /// Judge parts of the traffic beside the whole, by the same keys; may be repeated.
+    #[arg(long, value_name = "KEY")]
+    pub slice_by: Vec<String>,
 }
 
 impl Criteria {

@@ -6,8 +6,12 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod align;
+#[cfg(feature = "replay")]
+mod amount;
 mod captures;
 mod config;
+#[cfg(feature = "replay")]
+mod interpreter;
 #[cfg(feature = "replay")]
 mod judge;
 #[cfg(feature = "replay")]

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use inferdiff_replay::filter::Condition;
 use inferdiff_replay::judge::{JudgeOptions, exit_code, judge};
 use inferdiff_replay::ladder::{Given, resolve};
 use inferdiff_replay::metric::Metric;
 use inferdiff_replay::runner::{Event, Launch, RunError, RunRequest, replay};
 use inferdiff_replay::source::Selection;
 use inferdiff_schemas::run::layout::RunLayout;
+use inferdiff_schemas::run::manifest::Limits;
 use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
-use super::{Ended, Failure, library, now, print, print_json, runtimes};
+use super::{Ended, Failure, amount, interpreter, library, now, print, print_json, runtimes};
 use crate::report::terminal;
 
 /// Replay a capture down a ladder of stages and judge each against the first.
@@ -38,15 +40,33 @@ pub struct ReplayArgs {
     /// ONNX Runtime library of stages that name none.
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
+    /// Python interpreter of stages that name none and need one (runtime `paddle`).
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
     /// Where everything is written; an interrupted run resumes there.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
-    /// Only these exchanges: model=NAME, model_version=V.
+    /// Only exchanges that meet it; may be given several times. Keys: model, version, status (5xx too),
+    /// time (RFC 3339 or date), header:NAME, protocol, outcome, client_request_id, sequence_id, seq,
+    /// recorder, path, … Operators: = != < <= > >= ~ (contains).
     #[arg(long = "where", value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// At most this many exchanges.
+    /// Only this share of them, chosen by --seed: 0.1 or 10%. Sequences are taken whole.
+    #[arg(long, value_name = "SHARE")]
+    sample: Option<String>,
+    /// Seed of --sample.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// At most this many of those, the first ones.
     #[arg(long)]
     limit: Option<u64>,
+    /// Seconds that one exchange may take on a stage; longer is a hang, an outcome of that exchange.
+    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
+    exchange_timeout: f64,
+    /// Address space of a stage's process: 8GiB, 500MB or bytes. Beyond it allocations fail, an outcome
+    /// of that exchange. Default: what the machine gives.
+    #[arg(long, value_name = "SIZE")]
+    memory_limit: Option<String>,
     /// Stages beside each other, after the reference.
     #[arg(long, default_value_t = 1)]
     workers: usize,
@@ -76,14 +96,18 @@ pub fn run(args: &ReplayArgs) -> Ended {
     let mut progress = Progress::new();
     let replayed = replay(&request, &launch, &mut |event| progress.show(&event));
     replayed.map_err(|e| Failure {
-        code: if matches!(e, RunError::Start { .. }) {
+        code: if matches!(e, RunError::Start { .. } | RunError::Stopped { .. }) {
             4
         } else {
             2
         },
         message: e.to_string(),
     })?;
-    let options = JudgeOptions::default();
+    let options = JudgeOptions {
+        cluster_by: args.criteria.cluster_by.clone(),
+        slice_by: args.criteria.slice_by.clone(),
+        ..JudgeOptions::default()
+    };
     let verdicts = judge(&args.run, &options).map_err(Failure::usage)?;
     write_json(&RunLayout::new(&args.run).verdicts(), &verdicts).map_err(Failure::usage)?;
     if args.json {
@@ -102,34 +126,47 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         metrics,
         labels: args.criteria.labels()?,
     };
-    let runtimes = runtimes::all(library::find(args.library.as_deref()));
+    let runtimes = runtimes::all(
+        library::find(args.library.as_deref()),
+        interpreter::find(args.python.as_deref()),
+    );
     let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;
     for metric in &ladder.metrics {
         Metric::parse(metric).map_err(Failure::usage)?;
     }
-    let mut filter = BTreeMap::new();
-    for pair in &args.filter {
-        match pair.split_once('=') {
-            Some((key @ ("model" | "model_version"), value)) => {
-                filter.insert(key.to_owned(), value.to_owned());
-            }
-            _ => {
-                let why = "known: model=NAME, model_version=V";
-                return Err(Failure::usage(format!("--where {pair}: {why}")));
-            }
-        }
+    let filter = args.filter.iter().map(|text| Condition::parse(text));
+    let filter = filter
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(Failure::usage)?;
+    let sample = args.sample.as_deref().map(amount::share).transpose();
+    let sample = sample.map_err(|why| Failure::usage(format!("--sample {why}")))?;
+    let memory = args.memory_limit.as_deref().map(amount::bytes).transpose();
+    let memory_bytes = memory.map_err(|why| Failure::usage(format!("--memory-limit {why}")))?;
+    let exchange_seconds = args.exchange_timeout;
+    if exchange_seconds.is_nan() || exchange_seconds <= 0.0 {
+        let why = "it must be more than 0";
+        return Err(Failure::usage(format!(
+            "--exchange-timeout {exchange_seconds}: {why}"
+        )));
     }
     let keep_outputs = match args.keep_outputs {
         Keep::Differing => "differing",
         Keep::All => "all",
         Keep::None => "none",
     };
+    let limits = Limits {
+        exchange_seconds,
+        memory_bytes,
+    };
     Ok(RunRequest {
+        limits,
         capture: args.capture.clone(),
         run: args.run.clone(),
         ladder,
         selection: Selection {
             filter,
+            sample,
+            seed: args.seed,
             limit: args.limit,
         },
         keep_outputs: keep_outputs.to_owned(),

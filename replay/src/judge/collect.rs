@@ -13,6 +13,7 @@ use inferdiff_schemas::run::{read_comparisons, read_json};
 use ulid::Ulid;
 
 use super::JudgeError;
+use super::named::Named;
 
 /// Everything judged of one stage.
 pub(super) struct StageData {
@@ -37,6 +38,8 @@ pub(super) struct StageData {
     pub production: HashMap<usize, bool>,
     /// The first of the stage's own error texts.
     pub first_error: Option<String>,
+    /// Exchanges that stand out by name.
+    pub named: Named,
 }
 
 /// One item of one output.
@@ -50,6 +53,10 @@ pub(super) struct ItemData {
     /// The two answers could be compared.
     pub compared: bool,
     pub tie: bool,
+    /// Every bit is equal.
+    pub bits_equal: bool,
+    /// Largest minus second largest of the reference.
+    pub lead: Option<f64>,
     /// Scalars, BYTES: there is no largest element to speak of.
     pub classes: u64,
 }
@@ -84,20 +91,21 @@ pub(super) fn collect(
                 compared_rows: 0,
                 production: HashMap::new(),
                 first_error: None,
+                named: Named::default(),
             };
             for chunk in &manifest.chunks {
                 let path = layout.comparisons(&stage.name, &chunk.name);
                 let Some(rows) = optional(read_comparisons(&path))? else {
                     continue;
                 };
-                add(&mut data, &rows, &index);
+                add(&mut data, &rows, &index, requests);
             }
             Ok(data)
         })
         .collect()
 }
 
-fn optional<T>(
+pub(super) fn optional<T>(
     read: Result<T, inferdiff_schemas::run::RunFileError>,
 ) -> Result<Option<T>, JudgeError> {
     match read {
@@ -107,24 +115,33 @@ fn optional<T>(
     }
 }
 
-fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), usize>) {
+fn add(
+    data: &mut StageData,
+    rows: &[Comparison],
+    index: &HashMap<(Ulid, u64), usize>,
+    requests: &[RequestRow],
+) {
     let mut worst: BTreeMap<(Ulid, u64), Outcome> = BTreeMap::new();
     for row in rows {
         let Some(&request) = index.get(&(row.recorder, row.seq)) else {
             continue;
         };
         let entry = worst.entry((row.recorder, row.seq)).or_insert(row.outcome);
-        if *entry == Outcome::Compared {
+        if *entry == Outcome::Compared
+            || (*entry == Outcome::PartialOutput && row.outcome != Outcome::Compared)
+        {
             *entry = row.outcome;
         }
+        data.named.see(row, &requests[request]);
         if data.first_error.is_none() && row.outcome != Outcome::Compared {
             data.first_error.clone_from(&row.error);
         }
         if let Some(equal) = row.production_equal {
             *data.production.entry(request).or_insert(true) &= equal;
         }
-        // Nobody answered: there is nothing to compare and nothing to hold against the stage.
-        if row.outcome == Outcome::BothFailed {
+        // Nobody answered, or nobody asked: there is nothing to compare and nothing to hold against
+        // the stage.
+        if matches!(row.outcome, Outcome::BothFailed | Outcome::PartialOutput) {
             continue;
         }
         data.all_bits_equal &= row.bits_equal && row.outcome == Outcome::Compared;
@@ -146,6 +163,8 @@ fn add(data: &mut StageData, rows: &[Comparison], index: &HashMap<(Ulid, u64), u
                 stage: row.stage_top1,
                 compared: row.outcome == Outcome::Compared,
                 tie: row.reference_tie || row.stage_tie,
+                bits_equal: row.bits_equal,
+                lead: row.reference_margin,
                 classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
             });
     }

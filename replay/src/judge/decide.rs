@@ -1,323 +1,280 @@
-//! The rules, in their order (`docs/verdicts.md`).
+//! From samples to verdicts of metrics: the rules in their order, with Holm over the family
+//! (`docs/verdicts.md`).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
-use inferdiff_schemas::run::manifest::{Manifest, StageState};
-use inferdiff_schemas::run::requests::RequestRow;
 use inferdiff_schemas::run::verdicts::{
-    Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
+    Basis, Direction, MetricVerdict, SliceVerdict, StageVerdict, Verdict, Verdicts,
 };
 
-use super::applied::did_not_act;
 use super::collect::StageData;
-use super::sample::Sample;
-use super::{ALPHA, EQUIVALENCE, JudgeError, coverage};
-use crate::labels::Joined;
-use crate::metric::Metric;
-use crate::verdict::{holm, n_to_decide};
+use super::sample::{NoiseOf, Sample};
+use super::scores::{Asked, Source};
+use super::weighting::{Weighting, slices};
+use super::{ALPHA, EQUIVALENCE, JudgeError, JudgeOptions, coverage, rules};
+use crate::metric::{Kind, Scores};
+use crate::verdict::{SoFar, benjamini_hochberg, holm, n_to_decide};
 
 /// One stage and metric before Holm has spoken.
-struct Judged {
+struct Judged<'a> {
     stage: usize,
-    title: String,
-    margin: f64,
+    asked: &'a Asked,
     sample: Sample,
-    p_value: f64,
+    /// Of "no effect", where there is a margin to judge by.
+    p_value: Option<f64>,
+    slices: Vec<SliceVerdict>,
 }
 
 pub(super) fn decide(
-    manifest: &Manifest,
+    source: &Source<'_>,
+    options: &JudgeOptions,
     stages: &[StageData],
-    metrics: &[Metric],
-    requests: &[RequestRow],
-    labels: Option<&Joined>,
+    asked: &[Asked],
+    criterion: String,
 ) -> Result<Verdicts, JudgeError> {
     let reference = &stages[0];
+    let weighting = Weighting::new(
+        source.requests,
+        options.cluster_by.as_deref(),
+        source.labels,
+    )?;
     let mut judged = Vec::new();
-    for metric in metrics {
-        let output = output_of(metric, reference)?;
-        for (stage, data) in stages.iter().enumerate().skip(1) {
-            let items = data.items.get(&output).map_or(&[][..], Vec::as_slice);
-            // Stages of which nothing was compared have failed: they are no part of the family.
-            if items.is_empty() || data.all_bits_equal || data.compared_rows == 0 {
+    for (stage, data) in stages.iter().enumerate().skip(1) {
+        // Stages of which nothing was compared have failed: they are no part of the family.
+        if data.all_bits_equal || data.compared_rows == 0 {
+            continue;
+        }
+        for (scores, asked) in source.scores(data, asked)?.iter().zip(asked) {
+            let kind = &asked.metric.kind;
+            let Some(sample) = Sample::new(scores, kind, &weighting, &NoiseOf::new()) else {
                 continue;
-            }
-            let sample = Sample::new(items, requests, labels);
-            if sample.n == 0 {
-                continue;
-            }
-            let p_value = sample.p_value(metric.margin);
-            let (title, margin) = (metric.title(&output), metric.margin);
+            };
+            let p_value = asked.metric.margin.map(|margin| match sample.absolute {
+                true => sample.estimate.p_value(0.0),
+                false => sample.beyond_noise().p_value(margin),
+            });
+            let slices = sliced(source, options, &weighting, scores, asked)?;
             judged.push(Judged {
                 stage,
-                title,
-                margin,
+                asked,
                 sample,
                 p_value,
+                slices,
             });
         }
     }
-    let corrected = holm(&judged.iter().map(|j| j.p_value).collect::<Vec<_>>(), ALPHA);
-    let mut decided: HashMap<usize, Vec<(Verdict, MetricVerdict)>> = HashMap::new();
-    for (judged, (confidence, rejected)) in judged.iter().zip(corrected) {
-        decided
-            .entry(judged.stage)
-            .or_default()
-            .push(judged.decide(confidence, rejected));
+    let family: Vec<f64> = judged.iter().filter_map(|j| j.p_value).collect();
+    let mut corrected = holm(&family, ALPHA).into_iter();
+    let mut decided: BTreeMap<usize, Vec<MetricVerdict>> = BTreeMap::new();
+    for judged in judged {
+        let corrected = judged.p_value.and_then(|_| corrected.next());
+        let stage = decided.entry(judged.stage).or_default();
+        stage.push(judged.decide(corrected));
     }
     let verdicts = stages.iter().enumerate().map(|(i, data)| {
-        let mut verdict = stage_verdict(data, reference, i == 0, decided.remove(&i), metrics);
-        verdict.optional = data.stage.optional;
-        verdict
+        let metrics = decided.remove(&i).unwrap_or_default();
+        let (verdict, basis, reason) =
+            rules::stage(data, reference, i == 0, &metrics, !asked.is_empty());
+        StageVerdict {
+            name: data.name.clone(),
+            verdict,
+            basis,
+            reason,
+            optional: data.stage.optional,
+            outcomes: data.outcomes.clone(),
+            outputs: data.outputs.clone(),
+            named: data.named.first.clone(),
+            named_in_all: data.named.all,
+            metrics,
+        }
     });
-    let items = reference.items.values().map(Vec::len).max().unwrap_or(0) as u64;
-    let labelled = reference.items.values().max_by_key(|v| v.len());
+    let largest = reference.items.values().max_by_key(|v| v.len());
+    let largest = largest.map_or(&[][..], Vec::as_slice);
     Ok(Verdicts {
         format: 1,
-        requests: manifest.requests,
-        items,
+        requests: source.manifest.requests,
+        left_out: source.manifest.left_out.clone(),
+        items: largest.len() as u64,
         reference: reference.name.clone(),
         production_matches: Vec::new(),
         production_agreement: Vec::new(),
-        labels: labels.map(|l| coverage(l, labelled.map_or(&[][..], Vec::as_slice))),
+        labels: source.labels.map(|l| coverage(l, largest)),
+        criterion,
         stages: verdicts.collect(),
     })
 }
 
-/// The output that a metric is about; it must be one whose items have classes.
-fn output_of(metric: &Metric, reference: &StageData) -> Result<String, JudgeError> {
-    let fail = |why: String| {
-        Err(JudgeError::Criterion(format!(
-            "metric `{}`: {why}",
-            metric.name
-        )))
-    };
-    let names: Vec<&String> = reference.items.keys().collect();
-    let list = || {
-        names
-            .iter()
-            .map(|n| n.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let output = match (&metric.output, names.as_slice()) {
-        (Some(wanted), _) if names.contains(&wanted) => wanted.clone(),
-        (Some(wanted), _) => {
-            return fail(format!(
-                "there is no output `{wanted}`; there are {}",
-                list()
-            ));
+/// The metric on every part of the traffic, Benjamini–Hochberg over all of them.
+fn sliced(
+    source: &Source<'_>,
+    options: &JudgeOptions,
+    weighting: &Weighting<'_>,
+    scores: &Scores,
+    asked: &Asked,
+) -> Result<Vec<SliceVerdict>, JudgeError> {
+    let mut found = Vec::new();
+    for by in &options.slice_by {
+        let slices = slices(source.requests, by)
+            .map_err(|why| JudgeError::Criterion(format!("--slice-by {by}: {why}")))?;
+        if slices.is_empty() {
+            return Err(JudgeError::Criterion(format!(
+                "--slice-by {by}: none of {} exchanges has it",
+                source.requests.len()
+            )));
         }
-        (None, [only]) => (*only).clone(),
-        (None, []) => return fail("the reference answered nothing".to_owned()),
-        (None, _) => return fail(format!("name one of the outputs with @: {}", list())),
-    };
-    let items = &reference.items[&output];
-    if items.iter().all(|i| i.classes < 2 || i.reference.is_none()) {
-        return fail(format!(
-            "output `{output}` has no items of two or more numbers to choose from"
-        ));
+        let mut of_request = vec![None; source.requests.len()];
+        for (i, requests) in slices.values().enumerate() {
+            requests.iter().for_each(|&r| of_request[r] = Some(i));
+        }
+        let mut parts = vec![Scores::default(); slices.len()];
+        for part in &mut parts {
+            part.absolute = scores.absolute;
+            part.positive = scores.positive.as_ref().map(|_| Vec::new());
+        }
+        for (i, item) in scores.items.iter().enumerate() {
+            let Some(part) = of_request[item.request].map(|p: usize| &mut parts[p]) else {
+                continue;
+            };
+            part.items.push(*item);
+            if let (Some(to), Some(from)) = (&mut part.positive, &scores.positive) {
+                to.push(from[i]);
+            }
+        }
+        for (value, part) in slices.keys().zip(&parts) {
+            let kind = &asked.metric.kind;
+            let Some(s) = Sample::new(part, kind, weighting, &NoiseOf::new()) else {
+                continue;
+            };
+            let null = if s.absolute {
+                0.0
+            } else {
+                asked.metric.margin.unwrap_or(0.0)
+            };
+            let slice = SliceVerdict {
+                by: by.clone(),
+                value: value.clone(),
+                n: s.n,
+                flips: s.flips,
+                delta: s.delta,
+                interval: s.estimate.interval(0.95),
+                stands_out: false,
+            };
+            found.push((s.estimate.p_value(null), slice));
+        }
     }
-    Ok(output)
+    let discovered = benjamini_hochberg(&found.iter().map(|f| f.0).collect::<Vec<_>>(), ALPHA);
+    for ((_, slice), stands_out) in found.iter_mut().zip(discovered) {
+        slice.stands_out = stands_out;
+    }
+    found.sort_by(|a, b| a.0.total_cmp(&b.0));
+    Ok(found.into_iter().map(|(_, slice)| slice).collect())
 }
 
-impl Judged {
-    fn decide(&self, holm_confidence: f64, rejected: bool) -> (Verdict, MetricVerdict) {
+impl Judged<'_> {
+    fn decide(self, corrected: Option<(f64, bool)>) -> MetricVerdict {
         let s = &self.sample;
-        let narrow = s.interval(EQUIVALENCE);
-        let inside = narrow[0] > -self.margin && narrow[1] < self.margin;
-        // A zero-width interval proves nothing.
-        let equivalent = inside && narrow[1] - narrow[0] > 0.0;
-        let wide = s.interval(holm_confidence);
-        let excludes_zero = wide[1] < 0.0 || wide[0] > 0.0;
-        let (verdict, interval, confidence) = if equivalent {
-            (Verdict::Equivalent, narrow, EQUIVALENCE)
-        } else if s.labelled && rejected && excludes_zero {
-            (Verdict::Affects, wide, holm_confidence)
-        } else if !s.labelled && rejected && -wide[1] > self.margin {
-            (Verdict::MayAffect, wide, holm_confidence)
-        } else {
-            (Verdict::Inconclusive, narrow, EQUIVALENCE)
+        let metric = &self.asked.metric;
+        let narrow = s.estimate.interval(EQUIVALENCE);
+        let (verdict, interval, confidence) = match (metric.margin, corrected) {
+            (Some(margin), Some((confidence, rejected))) => {
+                let (verdict, wide) = self.judge(margin, confidence, rejected);
+                if wide {
+                    (Some(verdict), s.estimate.interval(confidence), confidence)
+                } else {
+                    (Some(verdict), narrow, EQUIVALENCE)
+                }
+            }
+            _ => (None, narrow, EQUIVALENCE),
         };
-        let direction = (verdict == Verdict::Affects).then(|| {
-            if interval[1] < 0.0 {
+        let direction = (verdict == Some(Verdict::Affects)).then_some({
+            if s.delta < 0.0 {
                 Direction::Worse
             } else {
                 Direction::Better
             }
         });
-        let beyond = interval[1] < -self.margin || interval[0] > self.margin;
-        let n_to_decide = (verdict == Verdict::Inconclusive)
-            .then(|| self.n_to_decide())
+        let beyond = match (interval, metric.margin) {
+            (Some([low, high]), Some(margin)) => high < -margin || low > margin,
+            _ => false,
+        };
+        let n_to_decide = (verdict == Some(Verdict::Inconclusive))
+            .then(|| self.n_to_decide(corrected.map_or(EQUIVALENCE, |c| c.0)))
             .flatten();
-        let metric = MetricVerdict {
-            name: self.title.clone(),
+        let clusters = match &s.estimate {
+            super::sample::Estimate::Clusters(c) => Some((c.clusters, c.changed)),
+            _ => None,
+        };
+        let basis = match (&metric.kind, s.absolute) {
+            (Kind::Command { .. }, _) => Basis::Command,
+            (_, true) => Basis::Labels,
+            (_, false) => Basis::Agreement,
+        };
+        MetricVerdict {
+            name: self.asked.title(),
             reference: s.reference,
             stage: Some(s.stage),
             delta: Some(s.delta),
-            interval: Some(interval),
+            interval,
             confidence: Some(confidence),
-            margin: Some(self.margin),
+            margin: metric.margin,
             direction,
             beyond_margin: direction.is_some() && beyond,
             flips: s.flips,
             n: s.n,
-            only_reference_right: s.labelled.then_some(s.b),
-            only_stage_right: s.labelled.then_some(s.c),
+            only_reference_right: s.pairs.map(|p| p.0),
+            only_stage_right: s.pairs.map(|p| p.1),
             ties: s.ties,
             n_to_decide,
-            method: s.method().to_owned(),
-        };
-        (verdict, metric)
+            method: s.estimate.method().to_owned(),
+            verdict,
+            basis: Some(basis),
+            effective_n: Some(s.effective_n),
+            clusters: clusters.map(|c| c.0),
+            changed_clusters: clusters.map(|c| c.1),
+            unscored: s.unscored,
+            excess: s.excess.as_ref().and_then(|e| e.interval(confidence)),
+            noise: None,
+            slices: self.slices,
+        }
     }
 
-    /// The n at which the 90 % interval has shrunk to what is left between |Δ| and δ.
-    fn n_to_decide(&self) -> Option<u64> {
+    /// The verdict, and whether the interval at Holm's confidence decided it.
+    fn judge(&self, margin: f64, confidence: f64, rejected: bool) -> (Verdict, bool) {
         let s = &self.sample;
-        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-        let f = ((s.b + s.c) as f64 / s.n as f64).max(1.0 / s.n as f64);
-        // To be equivalent the distance to δ must be resolved, to affect the distance to 0.
-        let h = (self.margin - s.delta.abs()).abs().max(s.delta.abs());
-        n_to_decide(f, h, EQUIVALENCE).map(|n| n.max(s.n + 1))
-    }
-}
-
-fn stage_verdict(
-    data: &StageData,
-    reference: &StageData,
-    is_reference: bool,
-    decided: Option<Vec<(Verdict, MetricVerdict)>>,
-    metrics: &[Metric],
-) -> StageVerdict {
-    let decided = decided.unwrap_or_default();
-    let (verdict, basis, reason) = verdict_of(data, reference, is_reference, &decided, metrics);
-    StageVerdict {
-        name: data.name.clone(),
-        verdict,
-        basis,
-        reason,
-        optional: false,
-        outcomes: data.outcomes.clone(),
-        outputs: data.outputs.clone(),
-        metrics: decided.into_iter().map(|(_, m)| m).collect(),
-    }
-}
-
-fn verdict_of(
-    data: &StageData,
-    reference: &StageData,
-    is_reference: bool,
-    decided: &[(Verdict, MetricVerdict)],
-    metrics: &[Metric],
-) -> (Verdict, Option<Basis>, String) {
-    let words = |why: &Option<String>| {
-        why.clone()
-            .unwrap_or_else(|| "it gave no reason".to_owned())
-    };
-    if is_reference {
-        return (
-            Verdict::Reference,
-            None,
-            "all stages are compared with it".to_owned(),
-        );
-    }
-    match data.status.as_ref().map(|s| (s.state, &s.reason)) {
-        Some((StageState::Unavailable, why)) => return (Verdict::Unavailable, None, words(why)),
-        Some((StageState::Failed, why)) => return (Verdict::Failed, None, words(why)),
-        None => {
-            return (
-                Verdict::Failed,
-                None,
-                "its process did not finish".to_owned(),
-            );
+        let inside = s.estimate.interval(EQUIVALENCE).is_some_and(|[low, high]| {
+            // A zero-width interval proves nothing.
+            low > -margin && high < margin && high > low
+        });
+        // What has no score at all cannot be shown to be equal.
+        if inside && s.unscored == 0 {
+            return (Verdict::Equivalent, false);
         }
-        Some((StageState::Completed, _)) => {}
-    }
-    if data.compared_rows == 0 {
-        let outcomes: Vec<_> = data
-            .outcomes
-            .iter()
-            .map(|(o, n)| format!("{n} {o}"))
-            .collect();
-        let why = data
-            .first_error
-            .as_ref()
-            .map_or_else(String::new, |e| format!(": {e}"));
-        let why = format!(
-            "no answer of it could be compared ({}){why}",
-            outcomes.join(", ")
-        );
-        return (Verdict::Failed, None, why);
-    }
-    let idle = did_not_act(
-        (&data.stage, data.evidence.as_ref()),
-        (&reference.stage, reference.evidence.as_ref()),
-    );
-    if data.all_bits_equal {
-        if let Some(shown) = idle {
-            return (Verdict::NotApplied, None, shown);
+        if !rejected {
+            return (Verdict::Inconclusive, false);
         }
-        let why = "every compared bit is equal".to_owned();
-        return (Verdict::Identical, Some(Basis::Tolerance), why);
+        let wide = s.estimate.interval(confidence);
+        let excludes_zero = wide.is_some_and(|[low, high]| high < 0.0 || low > 0.0);
+        let beyond_noise = s.beyond_noise().interval(confidence);
+        match s.absolute {
+            true if excludes_zero => (Verdict::Affects, true),
+            false if beyond_noise.is_some_and(|[_, high]| -high > margin) => {
+                (Verdict::MayAffect, true)
+            }
+            _ => (Verdict::Inconclusive, false),
+        }
     }
-    let fault = idle.map_or_else(String::new, |shown| {
-        format!(" (its evidence says that it did not act, {shown}, yet bits differ: a fault of our evidence)")
-    });
-    if metrics.is_empty() {
-        let (n, of) = (data.beyond_tolerance, data.judged_items);
-        return if n == 0 {
-            let why = format!("all {of} items are within tolerance{fault}");
-            (Verdict::Equivalent, Some(Basis::Tolerance), why)
-        } else {
-            let why = format!(
-                "{n} of {of} items are beyond tolerance; whether that matters needs a metric \
-                 (--metric top1) or labels{fault}"
-            );
-            (Verdict::Inconclusive, Some(Basis::Tolerance), why)
-        };
-    }
-    // The gravest metric speaks for the stage.
-    let gravity = |(v, m): &&(Verdict, MetricVerdict)| match (v, m.direction) {
-        (Verdict::Affects, Some(Direction::Worse)) => 4,
-        (Verdict::MayAffect, _) => 3,
-        (Verdict::Affects, _) => 2,
-        (Verdict::Inconclusive, _) => 1,
-        _ => 0,
-    };
-    let Some((verdict, metric)) = decided.iter().max_by_key(gravity) else {
-        let why = "no item of it could be judged by the metric".to_owned();
-        return (Verdict::Inconclusive, None, why);
-    };
-    let basis = if metric.reference.is_some() {
-        Basis::Labels
-    } else {
-        Basis::Agreement
-    };
-    (
-        *verdict,
-        Some(basis),
-        format!("{}{fault}", sentence(*verdict, metric)),
-    )
-}
 
-fn sentence(verdict: Verdict, m: &MetricVerdict) -> String {
-    let points = |v: f64| format!("{:+.2}", 100.0 * v);
-    let [low, high] = m.interval.unwrap_or([f64::NAN; 2]);
-    let shown = format!(
-        "{} changes by {} points [{}, {}] at {:.1} % confidence",
-        m.name,
-        points(m.delta.unwrap_or(f64::NAN)),
-        points(low),
-        points(high),
-        100.0 * m.confidence.unwrap_or(f64::NAN)
-    );
-    let margin = 100.0 * m.margin.unwrap_or(f64::NAN);
-    match verdict {
-        Verdict::Equivalent => format!("{shown}: inside ±{margin:.2}"),
-        Verdict::Inconclusive => match m.n_to_decide {
-            Some(n) => format!("{shown}: about {n} items would decide, {} were judged", m.n),
-            None => shown,
-        },
-        _ => shown,
+    fn n_to_decide(&self, confidence: f64) -> Option<u64> {
+        let s = &self.sample;
+        let margin = self.asked.metric.margin?;
+        n_to_decide(&SoFar {
+            n: s.n,
+            delta: s.delta,
+            standard_error: s.estimate.standard_error(),
+            null: if s.absolute { 0.0 } else { margin },
+            margin,
+            confidence,
+            design: s.design(),
+        })
     }
 }

@@ -3,9 +3,14 @@
 
 mod applied;
 mod collect;
+mod criterion;
 mod decide;
 mod exit;
+mod named;
+mod rules;
 mod sample;
+mod scores;
+mod weighting;
 
 use std::path::Path;
 
@@ -16,8 +21,7 @@ use inferdiff_schemas::run::requests::{RequestRow, read_requests};
 use inferdiff_schemas::run::verdicts::{LabelCoverage, ProductionAgreement, Verdicts};
 use inferdiff_schemas::run::{RunFileError, read_json};
 
-use crate::labels::{Joined, join};
-use crate::metric::Metric;
+use crate::labels::{Joined, join, key_of};
 
 pub use exit::exit_code;
 
@@ -30,6 +34,10 @@ pub struct JudgeOptions {
     pub margin: Option<f64>,
     /// Labels in place of the ladder's.
     pub labels: Option<Labels>,
+    /// Exchanges that stand together: `header:NAME`, `sequence_id`, `model`, …
+    pub cluster_by: Option<String>,
+    /// Parts of the traffic to judge beside the whole: `model_version`, `shape`, `header:NAME`, …
+    pub slice_by: Vec<String>,
 }
 
 /// Why a run cannot be judged.
@@ -56,43 +64,26 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
     let layout = RunLayout::new(run);
     let manifest: Manifest = read_json(&layout.manifest())?;
     let requests = read_requests(&layout.requests())?;
-    let labels = options.labels.as_ref().or(manifest.ladder.labels.as_ref());
-    let labels = labels
+    let given = options.labels.as_ref().or(manifest.ladder.labels.as_ref());
+    let labels = given
         .map(|l| join(l, &requests))
         .transpose()
         .map_err(JudgeError::Criterion)?;
-    let metrics = metrics(options, &manifest, labels.is_some())?;
     let stages = collect::collect(&layout, &manifest, &requests)?;
-    let mut verdicts = decide::decide(&manifest, &stages, &metrics, &requests, labels.as_ref())?;
+    if let (Some(given), Some(joined)) = (given, &labels) {
+        must_match(given, joined, &requests, &stages[0])?;
+    }
+    let source = scores::Source {
+        layout: &layout,
+        manifest: &manifest,
+        requests: &requests,
+        labels: labels.as_ref(),
+        batch_axis: stages[0].status.as_ref().is_some_and(|s| s.batch_axis),
+    };
+    let (asked, words) = criterion::criterion(&source, options, &stages[0])?;
+    let mut verdicts = decide::decide(&source, options, &stages, &asked, words)?;
     production(&stages, &mut verdicts);
     Ok(verdicts)
-}
-
-fn metrics(
-    options: &JudgeOptions,
-    manifest: &Manifest,
-    labelled: bool,
-) -> Result<Vec<Metric>, JudgeError> {
-    let given = if options.metrics.is_empty() {
-        &manifest.ladder.metrics
-    } else {
-        &options.metrics
-    };
-    let mut specs = given.clone();
-    if specs.is_empty() && labelled {
-        // Integer labels are the evidence: they are classes, and top-1 is what they can judge.
-        specs.push(MetricSpec {
-            spec: "top1".to_owned(),
-            margin: None,
-        });
-    }
-    for spec in &mut specs {
-        spec.margin = options.margin.or(spec.margin);
-    }
-    specs
-        .iter()
-        .map(|s| Metric::parse(s).map_err(JudgeError::Criterion))
-        .collect()
 }
 
 /// Which stages reproduce production, and how often.
@@ -113,6 +104,34 @@ fn production(stages: &[collect::StageData], verdicts: &mut Verdicts) {
     }
 }
 
+/// Labels that name no item at all are a mistake of the key, not a verdict over nothing.
+fn must_match(
+    given: &Labels,
+    joined: &Joined,
+    requests: &[RequestRow],
+    reference: &collect::StageData,
+) -> Result<(), JudgeError> {
+    let mut items = reference.items.values().flatten();
+    if items.any(|i| joined.by_item.contains_key(&(i.request, i.item))) {
+        return Ok(());
+    }
+    let rows = joined.unmatched_rows + joined.by_item.len() as u64;
+    let mut why = format!(
+        "labels {}: none of its {rows} rows names an item that the reference answered, by the key {}",
+        given.file.display(),
+        given.key
+    );
+    if let Some(key) = &joined.first_unmatched {
+        let of = requests.iter().find_map(|r| key_of(&given.key, r));
+        let of = of.map_or_else(
+            || "the exchanges have none".to_owned(),
+            |of| format!("an exchange has `{of}`"),
+        );
+        why += &format!(" (a row has `{key}`, {of})");
+    }
+    Err(JudgeError::Criterion(why))
+}
+
 /// Label coverage over the items of a stage.
 fn coverage(labels: &Joined, items: &[collect::ItemData]) -> LabelCoverage {
     let matched = items
@@ -120,13 +139,4 @@ fn coverage(labels: &Joined, items: &[collect::ItemData]) -> LabelCoverage {
         .filter(|i| labels.by_item.contains_key(&(i.request, i.item)))
         .count() as u64;
     labels.coverage(matched, items.len() as u64)
-}
-
-/// The weight of an exchange: it stands for 1/rate exchanges.
-fn weight(request: &RequestRow) -> f64 {
-    if request.sample_rate > 0.0 {
-        1.0 / request.sample_rate
-    } else {
-        1.0
-    }
 }

@@ -1,215 +1,428 @@
 //! What one metric sees of one stage: counts, Δ, and how sure one can be of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use inferdiff_schemas::run::requests::RequestRow;
-
-use super::collect::ItemData;
-use super::weight;
-use crate::labels::Joined;
+use super::weighting::{Key, Weighting};
+use crate::metric::{Kind, Scored, Scores, auc};
 use crate::verdict::{
-    Cluster, ClusterEstimate, binomial_lower, binomial_upper, paired_p_value, tango_interval,
+    Cluster, ClusterEstimate, Seen, binomial_lower, binomial_upper, tango_interval,
 };
 
 /// Seed of the cluster bootstrap: the same run always gives the same verdicts.
 const SEED: u64 = 0x1fe4_d1ff;
 
+/// The score of the reference against itself, of items where that is not perfect.
+pub(super) type NoiseOf = HashMap<(usize, u32), f64>;
+
 /// What one metric sees of one stage.
 pub(super) struct Sample {
-    pub labelled: bool,
+    /// Scores are against labels or a user's numbers, not agreement with the reference.
+    pub absolute: bool,
     pub n: u64,
-    /// Weighted fractions right (labelled), or agreement (unlabelled, stage only).
+    pub effective_n: f64,
+    /// The metric of the reference; `None` where the metric is agreement with it.
     pub reference: Option<f64>,
     pub stage: f64,
+    /// Oriented: negative is worse.
     pub delta: f64,
-    pub b: u64,
-    pub c: u64,
+    /// Only the reference is right, only the stage is; `None` unless scores are right or wrong.
+    pub pairs: Option<(u64, u64)>,
     pub flips: u64,
     pub ties: u64,
-    /// Of exchanges, where items stand in clusters or weights differ; none where plain pairs do.
-    clusters: Option<ClusterEstimate>,
+    pub unscored: u64,
+    pub estimate: Estimate,
+    /// Of the change beyond the reference's own noise, where that was seen to be any.
+    pub excess: Option<Estimate>,
 }
 
-impl Sample {
-    /// Counts `items`; with labels only the labelled ones.
-    pub fn new(items: &[ItemData], requests: &[RequestRow], labels: Option<&Joined>) -> Self {
-        let mut s = Self {
-            labelled: labels.is_some(),
-            n: 0,
-            reference: None,
-            stage: 0.0,
-            delta: 0.0,
-            b: 0,
-            c: 0,
-            flips: 0,
-            ties: 0,
-            clusters: None,
-        };
-        let (mut total, mut reference_right, mut stage_right) = (0.0, 0.0, 0.0);
-        let mut clusters: HashMap<String, (Cluster, u64)> = HashMap::new();
-        let mut first_weight = None;
-        let mut weighted = false;
-        for item in items {
-            let label = labels.and_then(|l| l.by_item.get(&(item.request, item.item)));
-            if labels.is_some() && label.is_none() {
-                continue;
+/// How Δ is bounded.
+pub(super) enum Estimate {
+    /// Independent pairs, right or wrong.
+    Pairs { b: u64, c: u64, n: u64 },
+    /// Independent items, flipped or not.
+    Flips { k: u64, n: u64 },
+    /// Clusters of items, or graded scores.
+    Clusters(ClusterEstimate),
+}
+
+impl Estimate {
+    pub fn interval(&self, confidence: f64) -> Option<[f64; 2]> {
+        match self {
+            Self::Pairs { b, c, n } => Some(tango_interval(*b, *c, *n, confidence)),
+            // Agreement only ever falls: exact bounds of the flip rate, one on each side.
+            Self::Flips { k, n } => {
+                let one_sided = 0.5 + confidence / 2.0;
+                let (upper, lower) = (
+                    binomial_upper(*k, *n, one_sided),
+                    binomial_lower(*k, *n, one_sided),
+                );
+                Some([-upper, -lower])
             }
-            let w = weight(&requests[item.request]) * label.map_or(1.0, |l| l.weight);
-            weighted |= (*first_weight.get_or_insert(w) - w).abs() > 1e-12 * w;
-            // Without a comparison there is no agreement. With one, two items that both hold NaN agree:
-            // neither has a top-1, and with labels neither is right.
-            let agree = item.compared && item.stage == item.reference;
-            let (r, t) = match label {
-                Some(l) => {
-                    let right = |top: Option<u32>| top.is_some_and(|t| i64::from(t) == l.label);
-                    (right(item.reference), right(item.stage))
-                }
-                None => (true, agree),
-            };
-            s.n += 1;
-            s.flips += u64::from(!agree);
-            s.ties += u64::from(item.tie);
-            s.b += u64::from(r && !t);
-            s.c += u64::from(t && !r);
-            total += w;
-            reference_right += w * f64::from(u8::from(r));
-            stage_right += w * f64::from(u8::from(t));
-            let key = label
-                .and_then(|l| l.cluster.as_ref().map(|c| format!("c{c}")))
-                .unwrap_or_else(|| format!("r{}", item.request));
-            let (cluster, count) = clusters.entry(key).or_insert((
-                Cluster {
-                    weight: 0.0,
-                    change: 0.0,
-                },
-                0,
-            ));
-            cluster.weight += w;
-            cluster.change += w * (f64::from(u8::from(t)) - f64::from(u8::from(r)));
-            *count += 1;
+            Self::Clusters(clusters) => clusters.interval(confidence),
         }
-        if s.n == 0 {
-            return s;
-        }
-        s.reference = s.labelled.then_some(reference_right / total);
-        s.stage = stage_right / total;
-        s.delta = (stage_right - reference_right) / total;
-        if weighted || clusters.values().any(|(_, count)| *count > 1) {
-            let mut keyed: Vec<(String, Cluster)> = clusters
-                .into_iter()
-                .map(|(key, (cluster, _))| (key, cluster))
-                .collect();
-            // The bootstrap draws by position, so the order must not be the hash map's.
-            keyed.sort_by(|a, b| a.0.cmp(&b.0));
-            let clusters: Vec<Cluster> = keyed.into_iter().map(|(_, cluster)| cluster).collect();
-            s.clusters = Some(ClusterEstimate::new(&clusters, SEED));
-        }
-        s
     }
 
-    pub fn interval(&self, confidence: f64) -> [f64; 2] {
-        if let Some(clusters) = &self.clusters {
-            return clusters.interval(confidence);
-        }
-        if self.labelled {
-            return tango_interval(self.b, self.c, self.n, confidence);
-        }
-        // Agreement only ever falls: exact bounds of the flip rate, one on each side.
-        let one_sided = 0.5 + confidence / 2.0;
-        [
-            -binomial_upper(self.b, self.n, one_sided),
-            -binomial_lower(self.b, self.n, one_sided),
-        ]
-    }
-
-    /// Of "no effect": Δ = 0 with labels, a flip rate of at most δ without.
-    pub fn p_value(&self, margin: f64) -> f64 {
-        if self.labelled {
-            return match &self.clusters {
-                None => paired_p_value(self.b, self.c),
-                Some(clusters) => clusters.p_value(),
-            };
-        }
-        // The confidence at which the lower bound reaches δ, by bisection.
-        let (mut low, mut high) = (0.0f64, 1.0f64);
-        for _ in 0..40 {
-            let p = 0.5 * (low + high);
-            if -self.interval(1.0 - p)[1] > margin {
-                high = p
-            } else {
-                low = p
+    pub fn standard_error(&self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+        match self {
+            Self::Pairs { b, c, n } => {
+                let (b, c, n) = (*b as f64, *c as f64, *n as f64);
+                ((b + c) - (c - b).powi(2) / n).max(0.0).sqrt() / n
             }
+            Self::Flips { k, n } => {
+                let (k, n) = (*k as f64, *n as f64);
+                (k * (1.0 - k / n)).max(0.0).sqrt() / n
+            }
+            Self::Clusters(clusters) => clusters.standard_error,
         }
-        high
     }
 
     pub fn method(&self) -> &'static str {
-        match (self.clusters.is_none(), self.labelled) {
-            (true, true) => "Tango score interval",
-            (true, false) => "Clopper-Pearson bounds of the flip rate",
-            (false, _) => "cluster bootstrap",
+        match self {
+            Self::Pairs { .. } => "Tango score interval",
+            Self::Flips { .. } => "Clopper-Pearson bounds of the flip rate",
+            Self::Clusters(c) if c.is_bootstrap() => "cluster bootstrap",
+            Self::Clusters(_) => "Clopper-Pearson bounds of the changed clusters",
         }
     }
+
+    /// One minus the largest confidence at which the interval lies wholly past `null`, on either
+    /// side where `null` is 0.
+    pub fn p_value(&self, null: f64) -> f64 {
+        let excluded = |p: f64| {
+            self.interval(1.0 - p)
+                .is_some_and(|[low, high]| high < -null || (null == 0.0 && low > 0.0))
+        };
+        let (mut low, mut high) = (0.0f64, 1.0f64);
+        for _ in 0..40 {
+            let p = 0.5 * (low + high);
+            if excluded(p) { high = p } else { low = p }
+        }
+        high
+    }
+}
+
+impl Sample {
+    /// Judges `scores`; `None` where there are none.
+    pub fn new(
+        scores: &Scores,
+        kind: &Kind,
+        weighting: &Weighting<'_>,
+        noise: &NoiseOf,
+    ) -> Option<Self> {
+        let sign = if kind.lower_is_better() { -1.0 } else { 1.0 };
+        let range = kind.range().map(|[low, high]| high - low);
+        let (mut total, mut squares, mut reference, mut stage) = (0.0, 0.0, 0.0, 0.0);
+        let mut clusters: BTreeMap<Key<'_>, Group> = BTreeMap::new();
+        let (mut first, mut plain) = (None, scores.positive.is_none());
+        let (mut b, mut c) = (0, 0);
+        let (mut noisy_b, mut noisy_c) = (0, 0);
+        let is_yes_or_no = |v: f64| v == 0.0 || v == 1.0;
+        for (i, s) in scores.items.iter().enumerate() {
+            let (w, key) = weighting.of(s.request, s.item);
+            let own = noise
+                .get(&(s.request, s.item))
+                .copied()
+                .unwrap_or(s.reference);
+            plain &= (*first.get_or_insert(w) - w).abs() <= 1e-12 * w;
+            plain &= is_yes_or_no(s.reference) && is_yes_or_no(s.stage) && is_yes_or_no(own);
+            b += u64::from(s.reference > s.stage);
+            c += u64::from(s.stage > s.reference);
+            noisy_b += u64::from(own > s.stage);
+            noisy_c += u64::from(s.stage > own);
+            total += w;
+            squares += w * w;
+            reference += w * s.reference;
+            stage += w * s.stage;
+            let group = clusters.entry(key).or_default();
+            group.change += w * sign * (s.stage - s.reference);
+            group.excess += w * sign * (s.stage - own);
+            group.weight += w;
+            group.items.push((i, w));
+        }
+        first?;
+        let n = scores.items.len() as u64;
+        let count =
+            |test: fn(&Scored) -> bool| scores.items.iter().filter(|s| test(s)).count() as u64;
+        let groups: Vec<Group> = clusters.into_values().collect();
+        plain &= groups.iter().all(|g| g.items.len() == 1);
+        let noisy = !scores.absolute && !noise.is_empty();
+        let of = |change: fn(&Group) -> f64| {
+            let clusters: Vec<Cluster> = groups
+                .iter()
+                .map(|g| Cluster {
+                    weight: g.weight,
+                    change: change(g),
+                })
+                .collect();
+            Estimate::Clusters(ClusterEstimate::new(&clusters, range, SEED))
+        };
+        let mut out = Self {
+            absolute: scores.absolute,
+            n,
+            effective_n: total * total / squares,
+            reference: scores.absolute.then_some(reference / total),
+            stage: stage / total,
+            delta: sign * (stage - reference) / total,
+            pairs: (scores.absolute && plain).then_some((b, c)),
+            flips: count(|s| s.flip),
+            ties: count(|s| s.tie),
+            unscored: scores.unscored,
+            estimate: match (plain, scores.absolute) {
+                (true, true) => Estimate::Pairs { b, c, n },
+                (true, false) => Estimate::Flips { k: b, n },
+                _ => of(|g| g.change),
+            },
+            excess: noisy.then(|| match plain {
+                true => Estimate::Pairs {
+                    b: noisy_b,
+                    c: noisy_c,
+                    n,
+                },
+                false => of(|g| g.excess),
+            }),
+        };
+        if let Some(positive) = &scores.positive {
+            out.of_all(scores, positive, &groups)?;
+        }
+        Some(out)
+    }
+
+    /// A metric of all scores together: the AUC.
+    fn of_all(&mut self, scores: &Scores, positive: &[bool], groups: &[Group]) -> Option<()> {
+        let side = |of: fn(&Scored) -> f64| {
+            auc::Auc::new(&scores.items.iter().map(of).collect::<Vec<_>>(), positive)
+        };
+        let (reference, stage) = (side(|s| s.reference), side(|s| s.stage));
+        let mut weights = vec![0.0; scores.items.len()];
+        for (i, w) in groups.iter().flat_map(|g| &g.items) {
+            weights[*i] = *w;
+        }
+        let (r, t) = (reference.at(&weights)?, stage.at(&weights)?);
+        // One cluster moves the area by at most its shares of the positives and the negatives.
+        let shares = |wanted: bool| {
+            let of = |g: &Group| {
+                g.items
+                    .iter()
+                    .filter(|(i, _)| positive[*i] == wanted)
+                    .count()
+            };
+            let all: usize = groups.iter().map(of).sum();
+            #[expect(clippy::cast_precision_loss, reason = "counts of items")]
+            groups
+                .iter()
+                .map(move |g| of(g) as f64 / all as f64)
+                .collect::<Vec<f64>>()
+        };
+        let heaviest = shares(true)
+            .into_iter()
+            .zip(shares(false))
+            .map(|(p, n)| p + n);
+        #[expect(clippy::cast_precision_loss, reason = "a count of clusters")]
+        let heaviest = heaviest.fold(0.0, f64::max) * groups.len() as f64;
+        let differs = |g: &&Group| {
+            let mut items = g.items.iter().map(|(i, _)| &scores.items[*i]);
+            items.any(|s| s.stage.to_bits() != s.reference.to_bits())
+        };
+        let changed = groups.iter().filter(differs).count() as u64;
+        let seen = Seen {
+            delta: t - r,
+            standard_error: 0.0,
+            clusters: groups.len(),
+            worse: changed,
+            better: changed,
+            changed,
+            heaviest: Some(heaviest),
+        };
+        let mut drawn = vec![0.0; scores.items.len()];
+        let mut resample = |of: &[usize]| {
+            drawn.iter_mut().for_each(|w| *w = 0.0);
+            for &g in of {
+                groups[g].items.iter().for_each(|(i, w)| drawn[*i] += w);
+            }
+            match (reference.at(&drawn), stage.at(&drawn)) {
+                (Some(r), Some(t)) => t - r,
+                _ => f64::NAN,
+            }
+        };
+        let mut estimate = ClusterEstimate::with(&seen, SEED, &mut resample);
+        if let Some([low, high]) = estimate
+            .interval(0.6827)
+            .filter(|_| estimate.is_bootstrap())
+        {
+            estimate.standard_error = (high - low) / 2.0;
+        }
+        (self.reference, self.stage, self.delta) = (Some(r), t, t - r);
+        self.estimate = Estimate::Clusters(estimate);
+        Some(())
+    }
+
+    /// How many items one independent observation stands for.
+    pub fn design(&self) -> f64 {
+        match &self.estimate {
+            #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
+            Estimate::Clusters(c) => (self.n as f64 / c.clusters as f64).max(1.0),
+            _ => 1.0,
+        }
+    }
+
+    /// The estimate that must be past δ for `may_affect`.
+    pub fn beyond_noise(&self) -> &Estimate {
+        self.excess.as_ref().unwrap_or(&self.estimate)
+    }
+}
+
+#[derive(Default)]
+struct Group {
+    weight: f64,
+    change: f64,
+    excess: f64,
+    /// Index into the scores, and its weight.
+    items: Vec<(usize, f64)>,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::labels::Label;
+    use crate::verdict::holm;
+    use inferdiff_schemas::run::requests::RequestRow;
 
-    fn item(
-        request: usize,
-        reference: Option<u32>,
-        stage: Option<u32>,
-        compared: bool,
-    ) -> ItemData {
-        ItemData {
-            request,
-            item: 0,
-            reference,
-            stage,
-            compared,
-            tie: false,
-            classes: 10,
+    /// Exchange `i / per`, item `i % per`, scores by `f`.
+    fn scores(n: usize, per: usize, absolute: bool, f: impl Fn(usize) -> (f64, f64)) -> Scores {
+        let items = (0..n).map(|i| {
+            let (reference, stage) = f(i);
+            Scored {
+                request: i / per,
+                item: (i % per) as u32,
+                reference,
+                stage,
+                flip: reference != stage,
+                tie: false,
+            }
+        });
+        Scores {
+            items: items.collect(),
+            absolute,
+            ..Scores::default()
         }
     }
 
-    fn requests(n: u64) -> Vec<RequestRow> {
-        let exchange = |seq| inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), seq);
-        (0..n).map(|seq| RequestRow::of(&exchange(seq))).collect()
+    fn requests(n: usize, rate: impl Fn(usize) -> f64) -> Vec<RequestRow> {
+        (0..n)
+            .map(|i| {
+                let mut e = inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), i as u64);
+                e.sample_rate = rate(i);
+                e.sequence_id = None;
+                RequestRow::of(&e)
+            })
+            .collect()
+    }
+
+    fn sample(scores: &Scores, kind: &Kind, rate: impl Fn(usize) -> f64) -> Sample {
+        let last = scores.items.last().unwrap().request;
+        let requests = requests(last + 1, rate);
+        let weighting = Weighting::new(&requests, None, None).unwrap();
+        Sample::new(scores, kind, &weighting, &NoiseOf::new()).unwrap()
+    }
+
+    fn uniform(seed: u64) -> f64 {
+        let mut x = seed.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        x ^= x >> 31;
+        x = x.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x ^= x >> 29;
+        x = x.wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^= x >> 32;
+        (x >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    /// Null: right or wrong with the same chance on both sides, whole exchanges sharing their fate.
+    #[test]
+    fn no_effect_raises_no_alarm() {
+        for (per, shared) in [(1, false), (4, false), (4, true), (8, true)] {
+            let (mut alarms, runs) = (0, 240);
+            for run in 0..runs {
+                let all = scores(1200, per, true, |i| {
+                    let own = uniform((run * 100_003 + i) as u64);
+                    let group = uniform((run * 100_003 + 50_000 + i / per) as u64);
+                    let u = if shared { group } else { own };
+                    // 3 % of items (or exchanges) change, either way alike.
+                    match u {
+                        u if u < 0.015 => (1.0, 0.0),
+                        u if u < 0.03 => (0.0, 1.0),
+                        _ => (1.0, 1.0),
+                    }
+                });
+                let s = sample(&all, &Kind::Top1, |_| 1.0);
+                let rejected = holm(&[s.estimate.p_value(0.0)], 0.05)[0].1;
+                let [low, high] = s.estimate.interval(0.95).unwrap();
+                alarms += i32::from(rejected && (low > 0.0 || high < 0.0));
+            }
+            println!("{per} items an exchange, shared {shared}: {alarms} false alarms of {runs}");
+            assert!(
+                f64::from(alarms) <= 0.05 * runs as f64,
+                "{per} {shared}: {alarms}"
+            );
+        }
     }
 
     #[test]
-    fn a_stage_that_lacks_an_answer_is_wrong_where_the_reference_is_right() {
-        let items = [
-            item(0, Some(3), None, false),
-            item(1, Some(4), Some(4), true),
-        ];
-        let label = |label| Label {
-            label,
-            weight: 1.0,
-            cluster: None,
-        };
-        let labels = Joined {
-            by_item: HashMap::from([((0, 0), label(3)), ((1, 0), label(4))]),
-            unmatched_rows: 0,
-            duplicates: 0,
-        };
-        let s = Sample::new(&items, &requests(2), Some(&labels));
-        assert_eq!((s.n, s.b, s.c, s.flips), (2, 1, 0, 1));
-        let s = Sample::new(&items, &requests(2), None);
-        assert_eq!((s.n, s.b, s.flips), (2, 1, 1));
+    fn plain_pairs_get_tango_and_graded_or_grouped_ones_the_bootstrap() {
+        let all = scores(400, 1, true, |i| (1.0, f64::from(u8::from(i % 20 != 0))));
+        let s = sample(&all, &Kind::Top1, |_| 1.0);
+        assert_eq!(s.pairs, Some((20, 0)));
+        assert_eq!(s.estimate.method(), "Tango score interval");
+        assert_eq!((s.effective_n, s.design()), (400.0, 1.0));
+        let s = sample(&all, &Kind::Top1, |i| if i % 2 == 0 { 1.0 } else { 0.5 });
+        assert_eq!(s.estimate.method(), "cluster bootstrap");
+        assert!((s.effective_n - 360.0).abs() < 1e-9, "{}", s.effective_n);
+        let few = scores(400, 1, false, |i| (1.0, if i == 3 { 0.7 } else { 1.0 }));
+        let s = sample(&few, &Kind::Tau, |_| 1.0);
+        let [low, high] = s.estimate.interval(0.90).unwrap();
+        assert!(low < -0.01 && high >= 0.0, "{low} {high}");
+        assert_eq!(
+            sample(&few, &Kind::Mae, |_| 1.0).estimate.interval(0.9),
+            None
+        );
     }
 
     #[test]
-    fn nan_agrees_with_nan_and_with_nothing_else() {
-        let items = [
-            item(0, None, None, true),
-            item(1, None, None, false),
-            item(2, None, Some(1), true),
-            item(3, Some(1), None, true),
-        ];
-        let s = Sample::new(&items, &requests(4), None);
-        assert_eq!((s.n, s.flips, s.b), (4, 3, 3));
+    fn a_coin_flipping_reference_is_not_held_against_the_stage() {
+        let all = scores(500, 1, false, |i| (1.0, f64::from(u8::from(i % 2 == 0))));
+        let requests = requests(500, |_| 1.0);
+        let weighting = Weighting::new(&requests, None, None).unwrap();
+        let noise: NoiseOf = (0..500)
+            .filter(|i| i % 4 < 2)
+            .map(|i| ((i, 0), 0.0))
+            .collect();
+        let s = Sample::new(&all, &Kind::Top1, &weighting, &noise).unwrap();
+        assert_eq!(s.flips, 250);
+        assert!(s.estimate.p_value(0.005) < 1e-6, "raw flips are many");
+        assert!(
+            s.beyond_noise().p_value(0.005) > 0.1,
+            "but no more than noise"
+        );
+    }
+
+    #[test]
+    fn auc_is_resampled_as_a_whole() {
+        let positive: Vec<bool> = (0..600).map(|i| i % 3 == 0).collect();
+        let of = |spoil: f64| {
+            let mut all = scores(600, 1, true, |i| {
+                let base = f64::from(u8::from(i % 3 == 0)) + 1.5 * uniform(i as u64);
+                (base, base + spoil * uniform(i as u64 + 9999))
+            });
+            all.positive = Some(positive.clone());
+            sample(&all, &Kind::Auc { index: None }, |_| 1.0)
+        };
+        let worse = of(3.0);
+        assert!(
+            worse.delta < -0.05 && worse.estimate.p_value(0.0) < 0.01,
+            "{}",
+            worse.delta
+        );
+        let same = of(0.0);
+        assert_eq!(same.delta, 0.0);
+        let [low, high] = same.estimate.interval(0.9).unwrap();
+        assert!(low < 0.0 && high > 0.0);
     }
 }

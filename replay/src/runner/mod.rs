@@ -2,9 +2,15 @@
 //!
 //! `source → Stage on Runtime → Comparison`, committed chunk by chunk.
 
+mod folder;
+mod message;
 mod orchestrate;
 mod process;
+mod pulse;
+mod resolved;
 mod stage;
+mod suspects;
 
-pub use orchestrate::{Event, Launch, RunError, RunRequest, replay};
-pub use stage::{StageMessage, run_stage};
+pub use message::{StageMessage, Task};
+pub use orchestrate::{Event, Launch, RunError, RunRequest, prepare, replay};
+pub use stage::run_stage;

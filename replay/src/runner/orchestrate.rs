@@ -7,19 +7,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use inferdiff_schemas::capture::Capture;
 use inferdiff_schemas::run::ladder::{Ladder, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::manifest::{Manifest, RUN_FORMAT, StageState, StageStatus};
+use inferdiff_schemas::run::manifest::{Limits, Manifest, RUN_FORMAT, StageState, StageStatus};
 use inferdiff_schemas::run::requests::write_requests;
-use inferdiff_schemas::run::{RunFileError, read_json, write_json};
+use inferdiff_schemas::run::{RunFileError, read_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::xxh3::hash128;
 
-use super::process;
+use super::folder::{Held, commit, hold};
+use super::process::Stages;
+use super::suspects;
 use crate::source::{Plan, Selection, SourceError, plan};
 
 /// The stage that stands for production.
 const PRODUCTION: &str = "recorded";
 
-/// How to start a stage process: `program args… --run DIR --stage NAME [--careful]`.
+/// How to start a stage process: `program args… --run DIR --stage NAME [--careful | --chunk NAME
+/// --alone ID]`.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// The program.
@@ -39,6 +42,8 @@ pub struct RunRequest {
     pub ladder: Ladder,
     /// What of the capture.
     pub selection: Selection,
+    /// What a stage's process may take.
+    pub limits: Limits,
     /// `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// Stages beside each other after the reference.
@@ -87,12 +92,35 @@ pub enum RunError {
     #[error(transparent)]
     File(#[from] RunFileError),
     /// The directory holds another run.
-    #[error("{path} holds another run ({differs}): choose another --run directory or remove it")]
+    #[error("{path} holds another run; {differs}. Choose another --run directory or remove it")]
     OtherRun {
         /// The directory.
         path: PathBuf,
         /// What differs.
         differs: String,
+    },
+    /// The directory holds something that is no run.
+    #[error("{path} is not empty and holds no run (no run.json): choose another --run directory")]
+    NoRun {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Another process works on the run.
+    #[error("another inferdiff works on {path} right now: wait for it or choose another --run")]
+    Busy {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A file of the run could not be written or read in the middle.
+    #[error(
+        "stage `{stage}` stopped: {why}. What is committed stays: put that right and give the same \
+         command again, it resumes there"
+    )]
+    Stopped {
+        /// Stage.
+        stage: String,
+        /// Why.
+        why: String,
     },
     /// The reference did not complete: nothing can be compared.
     #[error("the reference stage `{stage}` did not complete: {reason}")]
@@ -112,6 +140,22 @@ pub enum RunError {
     },
 }
 
+/// Plans a run and takes its directory: `run.json` and `requests.parquet` are there afterwards. The
+/// directory is this process's until the second of the two is dropped.
+///
+/// # Errors
+/// [`RunError`].
+pub fn prepare(request: &RunRequest) -> Result<(Manifest, Held), RunError> {
+    let capture = Capture::open(Arc::new(Disk), &request.capture).map_err(SourceError::from)?;
+    let plan = plan(&capture, &request.selection)?;
+    let layout = RunLayout::new(&request.run);
+    let manifest = manifest(request, &plan)?;
+    let held = hold(&layout)?;
+    let manifest = commit(&layout, manifest)?;
+    write_requests(&layout.requests(), &plan.requests)?;
+    Ok((manifest, held))
+}
+
 /// Replays a capture down a ladder; the run directory then holds everything but the verdicts.
 ///
 /// # Errors
@@ -121,12 +165,8 @@ pub fn replay(
     launch: &Launch,
     tell: &mut (dyn FnMut(Event<'_>) + Send),
 ) -> Result<Manifest, RunError> {
-    let capture = Capture::open(Arc::new(Disk), &request.capture).map_err(SourceError::from)?;
-    let plan = plan(&capture, &request.selection)?;
+    let (manifest, _held) = prepare(request)?;
     let layout = RunLayout::new(&request.run);
-    let manifest = manifest(request, &plan)?;
-    let manifest = commit(&layout, manifest)?;
-    write_requests(&layout.requests(), &plan.requests)?;
     let names: Vec<String> = manifest
         .ladder
         .stages
@@ -143,8 +183,12 @@ pub fn replay(
         let send = |event: Event<'_>| (tell.lock().unwrap_or_else(PoisonError::into_inner))(event);
         let status = match finished(&layout, name) {
             Some(status) => status,
-            None => process::run(launch, &layout, name, &mut |done| {
-                send(Event::Progress { stage: name, done });
+            None => suspects::run(&mut Stages {
+                launch,
+                layout: &layout,
+                stage: name,
+                limits: request.limits,
+                progress: &mut |done| send(Event::Progress { stage: name, done }),
             })?,
         };
         send(Event::Ended {
@@ -219,48 +263,19 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         requests: plan.requests.len() as u64,
         inputs: plan.inputs.clone(),
         left_out: plan.left_out.clone(),
-        filter: request.selection.filter.clone(),
+        filter: texts(&request.selection),
         limit: request.selection.limit,
+        sample: request.selection.sample,
+        seed: request.selection.seed,
+        limits: request.limits,
         keep_outputs: request.keep_outputs.clone(),
         environment: request.environment.clone(),
     })
 }
 
-/// Writes the manifest, or takes the one of an interrupted run that replays the same.
-fn commit(layout: &RunLayout, new: Manifest) -> Result<Manifest, RunError> {
-    let old: Manifest = match read_json(&layout.manifest()) {
-        Ok(old) => old,
-        Err(e) if e.missing => {
-            write_json(&layout.manifest(), &new)?;
-            return Ok(new);
-        }
-        Err(e) => return Err(e.into()),
-    };
-    let mut differs = Vec::new();
-    let mut check = |same: bool, what: &'static str| {
-        if !same {
-            differs.push(what);
-        }
-    };
-    check(
-        old.format == new.format && old.version == new.version,
-        "version of inferdiff",
-    );
-    check(
-        old.capture_digest == new.capture_digest && old.chunks == new.chunks,
-        "capture",
-    );
-    check(old.models == new.models, "models");
-    check(old.ladder.stages == new.ladder.stages, "stages");
-    check(old.ladder.tolerance == new.ladder.tolerance, "tolerance");
-    check(old.keep_outputs == new.keep_outputs, "--keep-outputs");
-    if !differs.is_empty() {
-        let (path, differs) = (layout.root().to_owned(), differs.join(", "));
-        return Err(RunError::OtherRun { path, differs });
-    }
-    // Metrics and labels only judge: they may change between attempts.
-    write_json(&layout.manifest(), &new)?;
-    Ok(new)
+fn texts(selection: &Selection) -> Vec<String> {
+    let conditions = selection.filter.iter();
+    conditions.map(|c| c.text().to_owned()).collect()
 }
 
 fn absolute(path: &Path) -> PathBuf {

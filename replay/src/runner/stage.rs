@@ -1,6 +1,6 @@
 //! What a stage process does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -13,69 +13,78 @@ use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs}
 use inferdiff_schemas::run::{RunFileError, read_json, write_comparisons, write_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
-use serde::{Deserialize, Serialize};
 
+use super::pulse::Pulse;
+use super::resolved::{self, Resolved};
+use super::{StageMessage, Task};
 use crate::compare::{Compared, compare_exchange};
 use crate::runtime::{OpenError, Predictor, Request, Runtimes};
 
-/// What a stage process tells the orchestrator, one JSON line each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum StageMessage {
-    /// The chunk is about to be replayed.
-    Begin {
-        /// Chunk.
-        chunk: String,
-    },
-    /// The exchange is about to be replayed (only where asked to tell).
-    At {
-        /// Its number.
-        seq: u64,
-    },
-    /// The chunk is committed.
-    Done {
-        /// Exchanges in it.
-        exchanges: u64,
-    },
-}
-
-/// Replays and compares every chunk of one stage that is not committed yet, and commits
-/// `status.json` last. `careful` names each exchange before it is replayed.
+/// Does the task in this process: replays and compares every chunk of one stage that is not committed
+/// yet, and commits `status.json` last; or replays one exchange alone.
 ///
 /// # Errors
-/// Only where the run's own files cannot be read or written; everything else is in the status.
+/// Only where the run's own files cannot be read or written (told as `Broken`, too); everything else
+/// is in the status.
 pub fn run_stage(
     run: &Path,
     name: &str,
     runtimes: &Runtimes,
-    careful: bool,
-    tell: &mut dyn FnMut(&StageMessage),
+    task: &Task,
+    tell: &(dyn Fn(&StageMessage) + Sync),
+) -> Result<StageStatus, RunFileError> {
+    let pulse = Pulse::default();
+    let ended = pulse.beside(tell, || work(run, name, runtimes, task, (&pulse, tell)));
+    if let Err(e) = &ended {
+        tell(&StageMessage::Broken { why: e.to_string() });
+    }
+    ended
+}
+
+type Tell<'a> = (&'a Pulse, &'a (dyn Fn(&StageMessage) + Sync));
+
+fn work(
+    run: &Path,
+    name: &str,
+    runtimes: &Runtimes,
+    task: &Task,
+    tell: Tell<'_>,
 ) -> Result<StageStatus, RunFileError> {
     let layout = RunLayout::new(run);
     let manifest: Manifest = read_json(&layout.manifest())?;
-    let status = match Replay::open(&layout, &manifest, name, runtimes) {
-        Ok(mut replay) => replay.run(careful, tell)?,
+    let status = match Replay::open(&layout, &manifest, name, runtimes)? {
+        Ok(mut replay) => match task {
+            Task::Chunks { careful } => replay.run(*careful, tell)?,
+            Task::Alone { chunk, id } => return replay.alone(chunk, id, tell),
+        },
         Err(e) => {
             let state = match e {
                 OpenError::Unavailable(_) => StageState::Unavailable,
                 OpenError::Failed(_) => StageState::Failed,
             };
-            StageStatus {
-                state,
-                reason: Some(e.to_string()),
-                batch_axis: false,
-                open_seconds: 0.0,
-                replay_seconds: 0.0,
-            }
+            StageStatus::without(state, e.to_string())
         }
     };
     write_json(&layout.status(name), &status)?;
     Ok(status)
 }
 
-/// `stages/<name>/crashed.json`: exchanges that killed the process, and how.
-pub(super) fn crashed_file(layout: &RunLayout, stage: &str) -> std::path::PathBuf {
-    layout.stage(stage).join("crashed.json")
+/// Why there is nothing to replay with.
+enum Unopened {
+    Stage(OpenError),
+    File(RunFileError),
+}
+
+impl From<OpenError> for Unopened {
+    fn from(e: OpenError) -> Self {
+        Self::Stage(e)
+    }
+}
+
+impl From<RunFileError> for Unopened {
+    fn from(e: RunFileError) -> Self {
+        Self::File(e)
+    }
 }
 
 struct Replay<'a> {
@@ -87,7 +96,7 @@ struct Replay<'a> {
     is_reference: bool,
     batch_axis: bool,
     open_seconds: f64,
-    crashed: BTreeMap<u64, String>,
+    resolved: Resolved,
 }
 
 impl<'a> Replay<'a> {
@@ -96,7 +105,23 @@ impl<'a> Replay<'a> {
         manifest: &'a Manifest,
         name: &str,
         runtimes: &Runtimes,
-    ) -> Result<Self, OpenError> {
+    ) -> Result<Result<Self, OpenError>, RunFileError> {
+        // Before anything is opened: a disk that cannot be read is no fault of the stage.
+        let resolved = Resolved::read(layout, name)?;
+        match Self::opened(layout, manifest, name, runtimes, resolved) {
+            Ok(replay) => Ok(Ok(replay)),
+            Err(Unopened::Stage(e)) => Ok(Err(e)),
+            Err(Unopened::File(e)) => Err(e),
+        }
+    }
+
+    fn opened(
+        layout: &'a RunLayout,
+        manifest: &'a Manifest,
+        name: &str,
+        runtimes: &Runtimes,
+        resolved: Resolved,
+    ) -> Result<Self, Unopened> {
         let failed = |e: &dyn std::fmt::Display| OpenError::Failed(e.to_string());
         let index = manifest.ladder.stages.iter().position(|s| s.name == name);
         let index = index.ok_or_else(|| failed(&format!("the run has no stage `{name}`")))?;
@@ -107,7 +132,7 @@ impl<'a> Replay<'a> {
         let predictor = runtimes.open(stage)?;
         let open_seconds = started.elapsed().as_secs_f64();
         let evidence = predictor.evidence();
-        write_json(&layout.evidence(name), &evidence).map_err(|e| failed(&e))?;
+        write_json(&layout.evidence(name), &evidence)?;
         let is_reference = index == 0;
         if is_reference {
             let runtime = runtimes.of(stage)?;
@@ -122,14 +147,8 @@ impl<'a> Replay<'a> {
             predictor.signature().is_some_and(Signature::has_batch_axis)
         } else {
             let reference = &manifest.ladder.stages[0].name;
-            let status: StageStatus =
-                read_json(&layout.status(reference)).map_err(|e| failed(&e))?;
+            let status: StageStatus = read_json(&layout.status(reference))?;
             status.batch_axis
-        };
-        let crashed = match read_json(&crashed_file(layout, name)) {
-            Ok(crashed) => crashed,
-            Err(e) if e.missing => BTreeMap::new(),
-            Err(e) => return Err(failed(&e)),
         };
         Ok(Self {
             layout,
@@ -140,30 +159,26 @@ impl<'a> Replay<'a> {
             is_reference,
             batch_axis,
             open_seconds,
-            crashed,
+            resolved,
         })
     }
 
-    fn run(
-        &mut self,
-        careful: bool,
-        tell: &mut dyn FnMut(&StageMessage),
-    ) -> Result<StageStatus, RunFileError> {
+    fn run(&mut self, careful: bool, (pulse, tell): Tell<'_>) -> Result<StageStatus, RunFileError> {
         let started = Instant::now();
         for chunk in &self.manifest.chunks {
-            let exchanges = chunk.seqs.len() as u64;
             // The comparisons are written last, so they are the mark of a committed chunk.
-            if !self
-                .layout
-                .comparisons(&self.stage.name, &chunk.name)
-                .exists()
-            {
+            let committed = self.layout.comparisons(&self.stage.name, &chunk.name);
+            if committed.exists() {
+                pulse.skip(chunk.exchanges());
+            } else {
                 tell(&StageMessage::Begin {
                     chunk: chunk.name.clone(),
                 });
-                self.chunk(chunk, careful, tell)?;
+                self.chunk(chunk, careful, (pulse, tell))?;
             }
-            tell(&StageMessage::Done { exchanges });
+            tell(&StageMessage::Done {
+                exchanges: pulse.done(),
+            });
         }
         write_json(
             &self.layout.evidence(&self.stage.name),
@@ -175,14 +190,47 @@ impl<'a> Replay<'a> {
             batch_axis: self.batch_axis,
             open_seconds: self.open_seconds,
             replay_seconds: started.elapsed().as_secs_f64(),
+            deaths: Vec::new(),
         })
+    }
+
+    /// Replays one exchange and keeps its answer beside the chunks.
+    fn alone(
+        &mut self,
+        chunk: &str,
+        id: &str,
+        (pulse, tell): Tell<'_>,
+    ) -> Result<StageStatus, RunFileError> {
+        let fail = |why: &str| RunFileError {
+            action: "replay alone",
+            path: id.into(),
+            why: why.to_owned(),
+            missing: false,
+        };
+        let found = self.manifest.chunks.iter().find(|c| c.name == chunk);
+        let chunk = found.ok_or_else(|| fail("the run has no such chunk"))?;
+        let all = self.exchanges(chunk)?;
+        let exchange = all
+            .iter()
+            .find(|e| Exchange::id_of(e.recorder, e.seq) == id)
+            .ok_or_else(|| fail("the chunk has no such exchange"))?;
+        tell(&StageMessage::Begin {
+            chunk: chunk.name.clone(),
+        });
+        tell(&StageMessage::At { id: id.to_owned() });
+        pulse.begin(exchange);
+        let answer = self.answer(exchange);
+        pulse.end();
+        tell(&StageMessage::Done { exchanges: 1 });
+        resolved::keep(self.layout, &self.stage.name, exchange, answer)?;
+        Ok(StageStatus::without(StageState::Completed, String::new()))
     }
 
     fn chunk(
         &mut self,
         chunk: &Chunk,
         careful: bool,
-        tell: &mut dyn FnMut(&StageMessage),
+        (pulse, tell): Tell<'_>,
     ) -> Result<(), RunFileError> {
         let exchanges = self.exchanges(chunk)?;
         let reference = self.reference(chunk)?;
@@ -190,8 +238,10 @@ impl<'a> Replay<'a> {
         let mut kept = Vec::new();
         for exchange in &exchanges {
             if careful {
-                tell(&StageMessage::At { seq: exchange.seq });
+                let id = Exchange::id_of(exchange.recorder, exchange.seq);
+                tell(&StageMessage::At { id });
             }
+            pulse.begin(exchange);
             let answer = self.answer(exchange);
             let stage = answer.as_deref().map_err(String::as_str);
             let key = (exchange.recorder, exchange.seq);
@@ -225,6 +275,7 @@ impl<'a> Replay<'a> {
                     answer,
                 });
             }
+            pulse.end();
         }
         write_outputs(&self.layout.outputs(&self.stage.name, &chunk.name), &kept)?;
         write_comparisons(
@@ -250,11 +301,9 @@ impl<'a> Replay<'a> {
             .capture
             .read(segment, chunk.row_group, Projection::Full)
             .map_err(|e| fail(e.to_string()))?;
-        let wanted: std::collections::HashSet<u64> = chunk.seqs.iter().copied().collect();
-        Ok(all
-            .into_iter()
-            .filter(|e| wanted.contains(&e.seq))
-            .collect())
+        let rows = (0..).zip(all);
+        let wanted = rows.filter(|(row, _)| chunk.contains(*row));
+        Ok(wanted.map(|(_, exchange)| exchange).collect())
     }
 
     #[expect(
@@ -279,8 +328,8 @@ impl<'a> Replay<'a> {
     }
 
     fn answer(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
-        if let Some(how) = self.crashed.get(&exchange.seq) {
-            return Err(how.clone());
+        if let Some(known) = self.resolved.get(exchange) {
+            return known.clone();
         }
         let inputs = exchange.inputs.as_deref().unwrap_or_default();
         let request = Request { exchange, inputs };

@@ -4,7 +4,7 @@
 //! for the paired-sample design", Statistics in Medicine 17 (1998) 891–908. Chosen over Wald and
 //! Agresti–Min for its coverage where one cell is empty (`docs/verdicts.md`).
 
-use super::{normal_cdf, normal_quantile};
+use super::normal_quantile;
 
 /// Interval of Δ = (c − b)/n at two-sided `confidence`; `b` = only the reference is right, `c` =
 /// only the stage is, `n` = pairs. Δ < 0 is worse.
@@ -20,16 +20,6 @@ pub fn interval(b: u64, c: u64, n: u64, confidence: f64) -> [f64; 2] {
     let lower = root(|d| statistic(b, c, n, d) - z, -1.0, estimate);
     let upper = root(|d| statistic(b, c, n, d) + z, estimate, 1.0);
     [lower, upper]
-}
-
-/// Two-sided p-value of Δ = 0 by the same statistic (McNemar's without correction).
-pub fn p_value(b: u64, c: u64) -> f64 {
-    if b + c == 0 {
-        return 1.0;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "counts are far below 2^53")]
-    let z = (c as f64 - b as f64) / ((b + c) as f64).sqrt();
-    2.0 * normal_cdf(-z.abs())
 }
 
 /// The score statistic of Δ = d, with the restricted maximum-likelihood estimate of p(b).

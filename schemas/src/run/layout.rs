@@ -62,4 +62,20 @@ impl RunLayout {
             .join("outputs")
             .join(format!("{chunk}.parquet"))
     }
+
+    /// `stages/<name>/faults.json`: exchanges that killed or hung the stage's process, by id.
+    pub fn faults(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("faults.json")
+    }
+
+    /// `stages/<name>/alone/`: answers of exchanges that were suspected and replayed alone; gone
+    /// when the stage is complete.
+    pub fn alone(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("alone")
+    }
+
+    /// `.lock`: held by the process that works on the run.
+    pub fn lock(&self) -> PathBuf {
+        self.root.join(".lock")
+    }
 }

@@ -35,12 +35,21 @@ pub struct Manifest {
     pub inputs: Vec<InputSeen>,
     /// Exchanges that are not, by reason.
     pub left_out: BTreeMap<String, u64>,
-    /// `model=NAME` and the like, as given.
+    /// Conditions that a replayed exchange meets, as given (`model=NAME` and the like).
     #[serde(default)]
-    pub filter: BTreeMap<String, String>,
+    pub filter: Vec<String>,
     /// At most this many exchanges, as given.
     #[serde(default)]
     pub limit: Option<u64>,
+    /// This share of the exchanges, in (0, 1], chosen by `seed`, as given.
+    #[serde(default)]
+    pub sample: Option<f64>,
+    /// Seed of `sample`.
+    #[serde(default)]
+    pub seed: u64,
+    /// What a stage's process may take.
+    #[serde(default)]
+    pub limits: Limits,
     /// Which outputs are kept: `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// OS, CPU and the like of the machine that ran it.
@@ -67,8 +76,47 @@ pub struct Chunk {
     pub segment: String,
     /// Row group of the segment.
     pub row_group: usize,
-    /// Numbers of the exchanges in it that are replayed, in order.
-    pub seqs: Vec<u64>,
+    /// Rows of the row group that are replayed: ranges `[from, to)`, in order.
+    pub rows: Vec<[u64; 2]>,
+}
+
+impl Chunk {
+    /// Exchanges in it that are replayed.
+    pub fn exchanges(&self) -> u64 {
+        self.rows.iter().map(|[from, to]| to - from).sum()
+    }
+
+    /// Adds a row, which must lie after those that are there.
+    pub fn push(&mut self, row: u64) {
+        match self.rows.last_mut() {
+            Some([_, to]) if *to == row => *to += 1,
+            _ => self.rows.push([row, row + 1]),
+        }
+    }
+
+    /// The row is replayed.
+    pub fn contains(&self, row: u64) -> bool {
+        let after = self.rows.partition_point(|[from, _]| *from <= row);
+        after > 0 && row < self.rows[after - 1][1]
+    }
+}
+
+/// What a stage's process may take. They shape no answer: a resumed run may change them.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Seconds that one exchange may take; longer is a hang.
+    pub exchange_seconds: f64,
+    /// Bytes of address space; `None` = what the machine gives.
+    pub memory_bytes: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            exchange_seconds: 300.0,
+            memory_bytes: None,
+        }
+    }
 }
 
 /// How a stage's process ended.
@@ -100,4 +148,43 @@ pub struct StageStatus {
     /// Wall-clock seconds of replaying and comparing.
     #[serde(default)]
     pub replay_seconds: f64,
+    /// How processes of the stage died on the way, in order.
+    #[serde(default)]
+    pub deaths: Vec<String>,
+}
+
+impl StageStatus {
+    /// The status of a stage that did not complete.
+    pub fn without(state: StageState, reason: String) -> Self {
+        Self {
+            state,
+            reason: Some(reason),
+            batch_axis: false,
+            open_seconds: 0.0,
+            replay_seconds: 0.0,
+            deaths: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_knows_its_rows_as_ranges() {
+        let mut chunk = Chunk {
+            name: String::new(),
+            segment: String::new(),
+            row_group: 0,
+            rows: Vec::new(),
+        };
+        let taken = [0, 1, 2, 5, 7, 8];
+        taken.iter().for_each(|&row| chunk.push(row));
+        assert_eq!(chunk.rows, [[0, 3], [5, 6], [7, 9]]);
+        assert_eq!(chunk.exchanges(), 6);
+        for row in 0..12 {
+            assert_eq!(chunk.contains(row), taken.contains(&row), "{row}");
+        }
+    }
 }

@@ -38,6 +38,10 @@ pub struct RequestRow {
     pub sample_rate: f64,
     /// Arrival, ns since the Unix epoch.
     pub arrived_at_ns: i64,
+    /// Inputs' shapes, `x[1,3,224,224];mask[1,128]`.
+    pub shapes: String,
+    /// The client's sequence, as text.
+    pub sequence_id: Option<String>,
 }
 
 impl RequestRow {
@@ -54,6 +58,8 @@ impl RequestRow {
                 .expect("pairs of strings always serialise"),
             sample_rate: e.sample_rate,
             arrived_at_ns: e.arrived_at_ns,
+            shapes: shapes(e),
+            sequence_id: e.sequence_id.clone(),
         }
     }
 
@@ -68,6 +74,14 @@ impl RequestRow {
     }
 }
 
+fn shapes(e: &Exchange) -> String {
+    let each = e.inputs.iter().flatten().map(|t| {
+        let dims: Vec<_> = t.shape.iter().map(i64::to_string).collect();
+        format!("{}[{}]", t.name, dims.join(","))
+    });
+    each.collect::<Vec<_>>().join(";")
+}
+
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("recorder", DataType::Utf8, false),
@@ -79,6 +93,8 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("request_headers", DataType::Utf8, false),
         Field::new("sample_rate", DataType::Float64, false),
         Field::new("arrived_at_ns", DataType::Int64, false),
+        Field::new("shapes", DataType::Utf8, false),
+        Field::new("sequence_id", DataType::Utf8, true),
     ]))
 });
 
@@ -114,6 +130,8 @@ pub fn write_requests(path: &Path, rows: &[RequestRow]) -> Result<(), RunFileErr
         column!(StringBuilder, r => Some(&r.request_headers)),
         column!(Float64Builder, r => Some(r.sample_rate)),
         column!(Int64Builder, r => Some(r.arrived_at_ns)),
+        column!(StringBuilder, r => Some(&r.shapes)),
+        column!(StringBuilder, r => r.sequence_id.as_deref()),
     ];
     write_batch(
         path,
@@ -152,6 +170,8 @@ pub fn read_requests(path: &Path) -> Result<Vec<RequestRow>, RunFileError> {
                 request_headers: text("request_headers", i).unwrap_or_default(),
                 sample_rate: column("sample_rate").as_primitive::<Float64Type>().value(i),
                 arrived_at_ns: column("arrived_at_ns").as_primitive::<Int64Type>().value(i),
+                shapes: text("shapes", i).unwrap_or_default(),
+                sequence_id: text("sequence_id", i),
             });
         }
     }

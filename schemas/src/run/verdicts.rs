@@ -38,6 +38,8 @@ pub enum Basis {
     Agreement,
     /// Elementwise tolerance.
     Tolerance,
+    /// A user's own numbers.
+    Command,
 }
 
 /// The whole file. Fields are added, never renamed.
@@ -47,6 +49,9 @@ pub struct Verdicts {
     pub format: u32,
     /// Exchanges judged.
     pub requests: u64,
+    /// Exchanges of the capture that were not replayed, by reason.
+    #[serde(default)]
+    pub left_out: BTreeMap<String, u64>,
     /// Items judged.
     pub items: u64,
     /// Name of the reference stage.
@@ -57,6 +62,10 @@ pub struct Verdicts {
     pub production_agreement: Vec<ProductionAgreement>,
     /// How labels met exchanges, if there were labels.
     pub labels: Option<LabelCoverage>,
+    /// By what was judged and why: metrics as asked for, a default and its evidence, or the
+    /// tolerance and the metrics that could be chosen.
+    #[serde(default)]
+    pub criterion: String,
     /// One per stage in ladder order, production (`recorded`) last.
     pub stages: Vec<StageVerdict>,
 }
@@ -102,8 +111,28 @@ pub struct StageVerdict {
     pub outcomes: BTreeMap<String, u64>,
     /// Numbers by output.
     pub outputs: Vec<OutputSummary>,
+    /// The first exchanges that stand out: no answer that could be compared, or other non-finite
+    /// values than the reference's.
+    #[serde(default)]
+    pub named: Vec<NamedExchange>,
+    /// How many such exchanges there are in all.
+    #[serde(default)]
+    pub named_in_all: u64,
     /// Numbers by metric.
     pub metrics: Vec<MetricVerdict>,
+}
+
+/// An exchange that stands out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedExchange {
+    /// `<recorder>-<seq>`.
+    pub id: String,
+    /// The client's own id.
+    pub client_request_id: Option<String>,
+    /// Outcome of a comparison, or `nonfinite`.
+    pub outcome: String,
+    /// In whose words.
+    pub why: String,
 }
 
 /// Worst and overall numbers of one output over all items.
@@ -174,4 +203,63 @@ pub struct MetricVerdict {
     pub n_to_decide: Option<u64>,
     /// Method of the interval.
     pub method: String,
+    /// What this metric alone says; `None` where it has no margin and is only reported.
+    #[serde(default)]
+    pub verdict: Option<Verdict>,
+    /// On what it rests.
+    #[serde(default)]
+    pub basis: Option<Basis>,
+    /// (Σw)²/Σw²: items of equal weight that would be worth as much.
+    #[serde(default)]
+    pub effective_n: Option<f64>,
+    /// Clusters, where items stand together or weigh differently.
+    #[serde(default)]
+    pub clusters: Option<u64>,
+    /// Clusters in which anything changed.
+    #[serde(default)]
+    pub changed_clusters: Option<u64>,
+    /// Items without an answer of the stage, where the metric has no worst value to give them.
+    #[serde(default)]
+    pub unscored: u64,
+    /// Without labels: the interval of the excess of changes over the noise of the reference.
+    #[serde(default)]
+    pub excess: Option<[f64; 2]>,
+    /// What the same metric says of a side against itself.
+    #[serde(default)]
+    pub noise: Option<Noise>,
+    /// Parts of the traffic, the most telling first.
+    #[serde(default)]
+    pub slices: Vec<SliceVerdict>,
+}
+
+/// A stage against itself, by one metric.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Noise {
+    /// Items whose answer of the reference changed from one process to the next.
+    pub reference_flips: u64,
+    /// The same of the stage.
+    pub stage_flips: u64,
+    /// Items asked again.
+    pub n: u64,
+    /// The largest |Δ| of either side against itself.
+    pub delta: f64,
+}
+
+/// One metric of one stage on one part of the traffic.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SliceVerdict {
+    /// `model_version`, `shape`, `header:NAME`.
+    pub by: String,
+    /// Its value here.
+    pub value: String,
+    /// Items.
+    pub n: u64,
+    /// Items whose answer differs.
+    pub flips: u64,
+    /// stage − reference, negative is worse.
+    pub delta: f64,
+    /// At 95 %.
+    pub interval: Option<[f64; 2]>,
+    /// A discovery by Benjamini and Hochberg's procedure at 5 %, over all slices of this metric.
+    pub stands_out: bool,
 }

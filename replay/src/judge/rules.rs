@@ -1,0 +1,139 @@
+//! From verdicts of metrics to the verdict of a stage, in words.
+
+use inferdiff_schemas::run::manifest::StageState;
+use inferdiff_schemas::run::verdicts::{Basis, Direction, MetricVerdict, Verdict};
+
+use super::applied::did_not_act;
+use super::collect::StageData;
+
+/// The verdict of a stage: what ran at all comes first, then bits, then metrics, then tolerance.
+pub(super) fn stage(
+    data: &StageData,
+    reference: &StageData,
+    is_reference: bool,
+    metrics: &[MetricVerdict],
+    asked: bool,
+) -> (Verdict, Option<Basis>, String) {
+    if is_reference {
+        let why = "all stages are compared with it".to_owned();
+        return (Verdict::Reference, None, why);
+    }
+    if let Some((verdict, why)) = not_run(data) {
+        return (verdict, None, why);
+    }
+    let idle = did_not_act(
+        (&data.stage, data.evidence.as_ref()),
+        (&reference.stage, reference.evidence.as_ref()),
+    );
+    if data.all_bits_equal {
+        if let Some(shown) = idle {
+            return (Verdict::NotApplied, None, shown);
+        }
+        let why = "every compared bit is equal".to_owned();
+        return (Verdict::Identical, Some(Basis::Tolerance), why);
+    }
+    let fault = idle.map_or_else(String::new, |shown| {
+        format!(
+            " (its evidence says that it did not act, {shown}, yet bits differ: a fault of our \
+             evidence)"
+        )
+    });
+    // The gravest metric speaks for the stage.
+    let gravity = |m: &&MetricVerdict| match (m.verdict, m.direction) {
+        (Some(Verdict::Affects), Some(Direction::Worse)) => 4,
+        (Some(Verdict::MayAffect), _) => 3,
+        (Some(Verdict::Affects), _) => 2,
+        (Some(Verdict::Inconclusive), _) => 1,
+        _ => 0,
+    };
+    let judged = metrics.iter().filter(|m| m.verdict.is_some());
+    if let Some(metric) = judged.max_by_key(gravity) {
+        let verdict = metric.verdict.unwrap_or(Verdict::Inconclusive);
+        let why = format!("{}{fault}", sentence(verdict, metric));
+        return (verdict, metric.basis, why);
+    }
+    if asked && metrics.is_empty() {
+        let why = "no item of it could be judged by the metric".to_owned();
+        return (Verdict::Inconclusive, None, why);
+    }
+    let (n, of) = (data.beyond_tolerance, data.judged_items);
+    if n == 0 {
+        let why = format!("all {of} items are within tolerance{fault}");
+        return (Verdict::Equivalent, Some(Basis::Tolerance), why);
+    }
+    let need = if asked {
+        "a margin (--margin, or margin=… of a metric)"
+    } else {
+        "a metric (--metric) or labels"
+    };
+    let why =
+        format!("{n} of {of} items are beyond tolerance; whether that matters needs {need}{fault}");
+    (Verdict::Inconclusive, Some(Basis::Tolerance), why)
+}
+
+/// Why nothing of a stage can be judged.
+fn not_run(data: &StageData) -> Option<(Verdict, String)> {
+    let words = |why: &Option<String>| {
+        why.clone()
+            .unwrap_or_else(|| "it gave no reason".to_owned())
+    };
+    match data.status.as_ref().map(|s| (s.state, &s.reason)) {
+        Some((StageState::Unavailable, why)) => return Some((Verdict::Unavailable, words(why))),
+        Some((StageState::Failed, why)) => return Some((Verdict::Failed, words(why))),
+        None => return Some((Verdict::Failed, "its process did not finish".to_owned())),
+        Some((StageState::Completed, _)) => {}
+    }
+    if data.compared_rows > 0 {
+        return None;
+    }
+    let outcomes = data.outcomes.iter().map(|(o, n)| format!("{n} {o}"));
+    let outcomes = outcomes.collect::<Vec<_>>().join(", ");
+    let why = data.first_error.as_ref();
+    let why = why.map_or_else(String::new, |e| format!(": {e}"));
+    let why = format!("no answer of it could be compared ({outcomes}){why}");
+    Some((Verdict::Failed, why))
+}
+
+/// A change in the metric's own unit: points of metrics bounded in [0, 1].
+fn sentence(verdict: Verdict, m: &MetricVerdict) -> String {
+    let delta = m.delta.unwrap_or(f64::NAN);
+    let Some([low, high]) = m.interval else {
+        return format!(
+            "{} changes by {}; fewer than ten exchanges changed, and nothing bounds what one more \
+             could do to a metric without bounds",
+            m.name,
+            points(delta)
+        );
+    };
+    let shown = format!(
+        "{} changes by {} points [{}, {}] at {:.1} % confidence",
+        m.name,
+        points(delta),
+        points(low),
+        points(high),
+        100.0 * m.confidence.unwrap_or(f64::NAN)
+    );
+    let margin = 100.0 * m.margin.unwrap_or(f64::NAN);
+    let unscored = match m.unscored {
+        0 => String::new(),
+        n => format!("; {n} items have no score, so it can not be shown to be equivalent"),
+    };
+    match verdict {
+        Verdict::Equivalent => format!("{shown}: inside ±{margin:.2}"),
+        Verdict::Inconclusive if m.clusters == Some(1) => {
+            format!("{shown}: all items stand in one cluster, which shows nothing of others")
+        }
+        Verdict::Inconclusive => match m.n_to_decide {
+            Some(n) => format!(
+                "{shown}: about {n} items would decide, {} were judged{unscored}",
+                m.n
+            ),
+            None => format!("{shown}{unscored}"),
+        },
+        _ => format!("{shown}{unscored}"),
+    }
+}
+
+fn points(v: f64) -> String {
+    format!("{:+.2}", 100.0 * v)
+}

@@ -1,0 +1,129 @@
+//! The run's directory: new, or of an interrupted equal run, and of one process at a time.
+
+use std::fs::{File, TryLockError};
+use std::path::Path;
+
+use inferdiff_schemas::run::layout::RunLayout;
+use inferdiff_schemas::run::manifest::{Manifest, RUN_FORMAT};
+use inferdiff_schemas::run::{RunFileError, read_json, write_json};
+
+use super::RunError;
+
+/// Held while a process works on the run; a kill releases it.
+#[derive(Debug)]
+pub struct Held {
+    _lock: File,
+}
+
+/// Takes the directory for this process and clears away what a killed one was writing.
+pub(super) fn hold(layout: &RunLayout) -> Result<Held, RunError> {
+    let fail = |path: &Path, e: &std::io::Error| RunFileError {
+        action: "write",
+        path: path.to_owned(),
+        why: e.to_string(),
+        missing: false,
+    };
+    let root = layout.root();
+    let strange = std::fs::read_dir(root).is_ok_and(|entries| {
+        let ours = |name: &std::ffi::OsStr| name.as_encoded_bytes().starts_with(b".");
+        !layout.manifest().exists() && entries.flatten().any(|e| !ours(&e.file_name()))
+    });
+    if strange {
+        return Err(RunError::NoRun {
+            path: root.to_owned(),
+        });
+    }
+    std::fs::create_dir_all(root).map_err(|e| fail(root, &e))?;
+    let path = layout.lock();
+    let lock = File::create(&path).map_err(|e| fail(&path, &e))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(RunError::Busy {
+                path: root.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(e)) => return Err(fail(&path, &e).into()),
+    }
+    sweep(root, 0);
+    Ok(Held { _lock: lock })
+}
+
+/// Removes half-written files (`.name.pid`); a file of the run never begins with a dot.
+fn sweep(folder: &Path, depth: usize) {
+    // run/stages/<name>/comparisons/<file>
+    const DEEPEST: usize = 3;
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
+        if is_dir && depth < DEEPEST {
+            sweep(&path, depth + 1);
+        } else if !is_dir && name.as_encoded_bytes().starts_with(b".") && name != ".lock" {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Writes the manifest, or takes the one of an interrupted run that replays the same.
+pub(super) fn commit(layout: &RunLayout, new: Manifest) -> Result<Manifest, RunError> {
+    let other = |differs: String| RunError::OtherRun {
+        path: layout.root().to_owned(),
+        differs,
+    };
+    // The version first: a newer file need not parse as ours.
+    let old: serde_json::Value = match read_json(&layout.manifest()) {
+        Ok(old) => old,
+        Err(e) if e.missing => {
+            write_json(&layout.manifest(), &new)?;
+            return Ok(new);
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let format = old["format"].as_u64().unwrap_or(0);
+    let version = old["version"].as_str().unwrap_or("unknown");
+    if format != u64::from(RUN_FORMAT) || version != new.version {
+        return Err(other(format!(
+            "it was made by inferdiff {version}, run format {format}; this is {} with format {RUN_FORMAT}",
+            new.version
+        )));
+    }
+    let old: Manifest = serde_json::from_value(old).map_err(|e| RunFileError {
+        action: "read",
+        path: layout.manifest(),
+        why: e.to_string(),
+        missing: false,
+    })?;
+    let differs = differences(&old, &new);
+    if !differs.is_empty() {
+        return Err(other(format!("what differs: {}", differs.join(", "))));
+    }
+    // Metrics and labels only judge, limits only stop: they may change between attempts.
+    write_json(&layout.manifest(), &new)?;
+    Ok(new)
+}
+
+fn differences(old: &Manifest, new: &Manifest) -> Vec<String> {
+    let mut differs = Vec::new();
+    let mut check = |same: bool, what: &str| {
+        if !same {
+            differs.push(what.to_owned());
+        }
+    };
+    check(
+        old.capture_digest == new.capture_digest,
+        &format!("the capture (it was {})", old.capture.display()),
+    );
+    let taken = |m: &Manifest| (m.filter.clone(), m.sample, m.seed, m.limit);
+    check(taken(old) == taken(new), "--where, --sample or --limit");
+    if taken(old) == taken(new) && old.capture_digest == new.capture_digest {
+        check(old.chunks == new.chunks, "the exchanges");
+    }
+    check(old.models == new.models, "the model files");
+    check(old.ladder.stages == new.ladder.stages, "the stages");
+    check(
+        old.ladder.tolerance == new.ladder.tolerance,
+        "the tolerances",
+    );
+    check(old.keep_outputs == new.keep_outputs, "--keep-outputs");
+    differs
+}

@@ -1,0 +1,102 @@
+//! Exchanges whose answer is known before the stage asks for it: those that kill it, and those that
+//! were suspected and answered when they were alone.
+
+use std::collections::{BTreeMap, HashMap};
+
+use inferdiff_schemas::run::layout::RunLayout;
+use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
+use inferdiff_schemas::run::{RunFileError, read_json, write_json};
+use inferdiff_schemas::{Exchange, Tensor};
+use ulid::Ulid;
+
+/// `faults.json`: how the stage's process died, by exchange id.
+pub(super) type Faults = BTreeMap<String, String>;
+
+pub(super) fn read_faults(layout: &RunLayout, stage: &str) -> Result<Faults, RunFileError> {
+    match read_json(&layout.faults(stage)) {
+        Err(e) if e.missing => Ok(Faults::new()),
+        other => other,
+    }
+}
+
+pub(super) fn write_faults(
+    layout: &RunLayout,
+    stage: &str,
+    faults: &Faults,
+) -> Result<(), RunFileError> {
+    write_json(&layout.faults(stage), faults)
+}
+
+/// Answers by exchange.
+#[derive(Debug, Default)]
+pub(super) struct Resolved(HashMap<(Ulid, u64), Result<Vec<Tensor>, String>>);
+
+impl Resolved {
+    /// What a stage left so far.
+    pub fn read(layout: &RunLayout, stage: &str) -> Result<Self, RunFileError> {
+        let mut known = HashMap::new();
+        for path in files(layout, stage)? {
+            for row in read_outputs(&path)? {
+                known.insert((row.recorder, row.seq), row.answer);
+            }
+        }
+        for (id, how) in read_faults(layout, stage)? {
+            let key = id.rsplit_once('-').and_then(|(recorder, seq)| {
+                Some((Ulid::from_string(recorder).ok()?, seq.parse().ok()?))
+            });
+            let key = key.ok_or_else(|| RunFileError {
+                action: "read",
+                path: layout.faults(stage),
+                why: format!("`{id}` is no exchange id"),
+                missing: false,
+            })?;
+            known.insert(key, Err(how));
+        }
+        Ok(Self(known))
+    }
+
+    /// The answer, where it is known.
+    pub fn get(&self, exchange: &Exchange) -> Option<&Result<Vec<Tensor>, String>> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&(exchange.recorder, exchange.seq))
+    }
+}
+
+/// Keeps the answer of an exchange that was replayed alone.
+pub(super) fn keep(
+    layout: &RunLayout,
+    stage: &str,
+    exchange: &Exchange,
+    answer: Result<Vec<Tensor>, String>,
+) -> Result<(), RunFileError> {
+    let (recorder, seq) = (exchange.recorder, exchange.seq);
+    let name = format!("{}.parquet", Exchange::id_of(recorder, seq));
+    let row = StoredAnswer {
+        recorder,
+        seq,
+        answer,
+    };
+    write_outputs(&layout.alone(stage).join(name), &[row])
+}
+
+fn files(layout: &RunLayout, stage: &str) -> Result<Vec<std::path::PathBuf>, RunFileError> {
+    let folder = layout.alone(stage);
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => {
+            return Err(RunFileError {
+                action: "read",
+                path: folder,
+                why: e.to_string(),
+                missing: false,
+            });
+        }
+    };
+    let paths = entries.flatten().map(|e| e.path());
+    Ok(paths
+        .filter(|p| p.extension().is_some_and(|e| e == "parquet"))
+        .collect())
+}
