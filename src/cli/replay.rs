@@ -19,7 +19,7 @@ use inferdiff_schemas::run::probes::Asking;
 use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
-use super::{Ended, Failure, amount, library, now, print, print_json, runtimes};
+use super::{Ended, Failure, amount, interpreter, library, now, print, print_json, runtimes};
 use crate::report::terminal;
 
 /// Replay a capture down a ladder of stages and judge each against the first.
@@ -41,6 +41,9 @@ pub struct ReplayArgs {
     /// ONNX Runtime library of stages that name none.
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
+    /// Python interpreter of stages that name none and need one (runtime `paddle`).
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
     /// Where everything is written; an interrupted run resumes there.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -144,7 +147,10 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         metrics,
         labels: args.criteria.labels()?,
     };
-    let runtimes = runtimes::all(library::find(args.library.as_deref()));
+    let runtimes = runtimes::all(
+        library::find(args.library.as_deref()),
+        interpreter::find(args.python.as_deref()),
+    );
     let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;
     for metric in &ladder.metrics {
         Metric::parse(metric).map_err(Failure::usage)?;
