@@ -158,6 +158,36 @@ def relu():
     save("relu", [node("Relu", ["x"], "y")], [x], [y])
 
 
+def relu_with(name, *extra):
+    """Relu of its input, plus whatever the nodes call `extra`."""
+    nodes = [node("Relu", ["x"], "clean"), *extra, node("Add", ["clean", "extra"], "y")]
+    x, y = value("x", T.FLOAT, ["batch", 4]), value("y", T.FLOAT, ["batch", 4])
+    save(name, nodes, [x], [y])
+
+
+def relu_noise():
+    """Other noise in every process and every predictor."""
+    relu_with("relu_noise", node("RandomNormalLike", ["x"], "extra", scale=1e-3))
+
+
+def relu_memory():
+    """The same noise in every process, but other noise with every request: its answer depends on
+    how many came before."""
+    relu_with("relu_memory", node("RandomNormalLike", ["x"], "extra", scale=1e-3, seed=7.0))
+
+
+def relu_crowd():
+    """Relu where a row is alone; among others each row is moved by their mean."""
+    mean = node("ReduceMean", ["x"], "mean", axes=[0], keepdims=1)
+    relu_with("relu_crowd", mean, node("Sub", ["x", "mean"], "extra"))
+
+
+def relu_negative():
+    """Another answer: the largest becomes the smallest."""
+    x, y = value("x", T.FLOAT, ["batch", 4]), value("y", T.FLOAT, ["batch", 4])
+    save("relu_negative", [node("Neg", ["x"], "minus"), node("Relu", ["minus"], "y")], [x], [y])
+
+
 def sequence():
     """Its output is a sequence, which the protocol cannot carry."""
     out = helper.make_tensor_sequence_value_info("parts", T.FLOAT, None)
@@ -179,6 +209,55 @@ def six():
     save("six", nodes, [x], [y], {"shape": np.array([2, 3], dtype=np.int64)})
 
 
+PLANTED_INPUTS = [
+    ("x", T.FLOAT, ["batch", 4]),
+    ("divisor", T.FLOAT, ["batch", 1]),
+    ("trips", T.INT64, ["batch", 1]),
+    ("length", T.INT64, ["batch", 1]),
+]
+
+
+def planted():
+    """y = x, in a way that each input can spoil: NaN where `divisor` is 0, endless where `trips` is
+    large, out of memory where `length` is, an error of the engine where the rows are odd."""
+    body = helper.make_graph(
+        [node("Identity", ["go"], "go_on"), node("Mul", ["kept", "unit"], "kept_on")],
+        "body",
+        [value("i", T.INT64, []), value("go", T.BOOL, []), value("kept", T.FLOAT, None)],
+        [value("go_on", T.BOOL, []), value("kept_on", T.FLOAT, None)],
+        [numpy_helper.from_array(np.float32(1), "unit")],
+    )
+    nodes = [
+        # Powers of two: exact, so that without a fault every bit is x's.
+        node("Mul", ["x", "divisor"], "product"),
+        node("Div", ["product", "divisor"], "quotient"),
+        node("Reshape", ["quotient", "pairs"], "paired"),
+        node("Reshape", ["paired", "single"], "unpaired"),
+        node("ReduceMax", ["trips"], "most_trips", keepdims=0),
+        node("Loop", ["most_trips", "", "unpaired"], "looped", body=body),
+        node("ReduceMax", ["length"], "longest", keepdims=0),
+        node("Unsqueeze", ["longest", "first"], "size"),
+        node("Expand", ["zero", "size"], "zeros"),
+        node("ReduceSum", ["zeros"], "nothing", keepdims=0),
+        node("Add", ["looped", "nothing"], "y"),
+    ]
+    constants = {
+        "pairs": np.array([-1, 2, 4], dtype=np.int64),
+        "single": np.array([-1, 4], dtype=np.int64),
+        "first": np.array([0], dtype=np.int64),
+        "zero": np.zeros(1, dtype=np.float32),
+    }
+    inputs = [value(*i) for i in PLANTED_INPUTS]
+    save("planted", nodes, inputs, [value("y", T.FLOAT, ["batch", 4])], constants)
+
+
+def planted_reference():
+    """y = x, whatever the other inputs say: what `planted` is compared with."""
+    inputs = [value(*i) for i in PLANTED_INPUTS]
+    y = value("y", T.FLOAT, ["batch", 4])
+    save("planted_reference", [node("Identity", ["x"], "y")], inputs, [y])
+
+
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
     conv_bn_relu()
@@ -187,6 +266,12 @@ if __name__ == "__main__":
     identities()
     strings()
     relu()
+    relu_noise()
+    relu_memory()
+    relu_crowd()
+    relu_negative()
     sequence()
     unknown_rank()
     six()
+    planted()
+    planted_reference()

@@ -13,143 +13,21 @@
 mod common;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::Arc;
 
-use inferdiff_schemas::capture::{CaptureMeta, CaptureWriter, Ledger, RecorderMeta, WriterOptions};
-use inferdiff_schemas::digest::input_digest;
-use inferdiff_schemas::storage::Disk;
-use inferdiff_schemas::{Datatype, Exchange, Tensor};
+use common::replay::{digits, exchange, images, inferdiff, replay, results, root, verdict, write};
+use inferdiff_schemas::Tensor;
 use serde_json::Value;
 use ulid::Ulid;
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn digits(file: &str) -> String {
-    root()
-        .join("tests/fixtures/digits")
-        .join(file)
-        .display()
-        .to_string()
-}
-
-/// An exchange without an answer.
-fn exchange(recorder: Ulid, seq: u64, inputs: Vec<Tensor>) -> Exchange {
-    Exchange {
-        protocol: "oip-rest-binary".into(),
-        model: Some("digits".into()),
-        client_request_id: Some(format!("r{seq}")),
-        status: Some(503),
-        input_digest: Some(input_digest(&inputs)),
-        inputs: Some(inputs),
-        ..Exchange::new(recorder, seq)
-    }
-}
-
-/// `rows` pseudo-random images in one request.
-fn images(seed: u64, rows: usize) -> Tensor {
-    let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let data: Vec<u8> = (0..rows * 64)
-        .flat_map(|_| {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            ((x % 17) as f32 / 16.0).to_le_bytes()
-        })
-        .collect();
-    Tensor::inline(
-        "image",
-        Datatype::Fp32,
-        vec![rows as i64, 1, 8, 8],
-        data.into(),
-    )
-    .unwrap()
-}
-
-fn capture(dir: &Path, exchanges: impl Fn(Ulid, u64) -> Vec<Tensor>) -> PathBuf {
-    let (path, recorder) = (dir.join("capture"), Ulid::from_parts(7, 7));
-    let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
-    let options = WriterOptions {
-        max_row_groups: 2,
-        ..Default::default()
-    };
-    let (mut writer, _) = CaptureWriter::open(Arc::new(Disk), &path, meta, own, options).unwrap();
-    let mut ledger = Ledger::default();
-    for seq in 0..60 {
-        ledger.accepted += 1;
-        ledger.in_flight += 1;
-        writer.append(exchange(recorder, seq, exchanges(recorder, seq)));
-        if seq % 15 == 14 {
-            writer.checkpoint(&mut ledger).unwrap();
-        }
-    }
-    writer.close(&mut ledger, String::new()).unwrap();
-    path
-}
-
-fn inferdiff(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_inferdiff"))
-        .current_dir(root())
-        .args(args)
-        .output()
-        .unwrap()
-}
-
-fn replay(capture: &Path, run: &Path, more: &[&str]) -> (i32, Value, String) {
-    let model = digits("digits.fp32.onnx");
-    let mut args = vec![
-        "replay",
-        capture.to_str().unwrap(),
-        "--run",
-        run.to_str().unwrap(),
-        "--json",
-    ];
-    if !more.contains(&"--model") {
-        args.extend(["--model", &model]);
-    }
-    args.extend(more);
-    let out = inferdiff(&args);
-    let errors = String::from_utf8_lossy(&out.stderr).into_owned();
-    assert!(
-        !errors.contains("no ONNX Runtime library"),
-        "run scripts/setup first: {errors}"
-    );
-    let verdicts = serde_json::from_slice(&out.stdout).unwrap_or(Value::Null);
-    (out.status.code().unwrap(), verdicts, errors)
-}
-
-fn verdict<'a>(verdicts: &'a Value, stage: &str) -> &'a str {
-    let stages = verdicts["stages"].as_array().unwrap();
-    let found = stages.iter().find(|s| s["name"] == stage);
-    found.unwrap_or_else(|| panic!("no stage {stage}"))["verdict"]
-        .as_str()
-        .unwrap()
-}
-
-/// Every file of a run that carries results, by path.
-fn results(run: &Path) -> std::collections::BTreeMap<PathBuf, Vec<u8>> {
-    let mut out = std::collections::BTreeMap::new();
-    let mut folders = vec![run.join("stages")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "parquet") {
-                let name = path.strip_prefix(run).unwrap().to_owned();
-                out.insert(name, std::fs::read(&path).unwrap());
-            }
-        }
-    }
-    out
+/// 60 exchanges without answers, in row groups of 15.
+fn capture(dir: &Path, inputs: impl Fn(u64) -> Vec<Tensor>) -> PathBuf {
+    write(dir, 15, (0..60).map(|seq| exchange(seq, inputs(seq))))
 }
 
 #[test]
 fn graph_stages_are_harmless_and_workers_and_interruptions_change_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let capture = capture(dir.path(), |_, seq| vec![images(seq, 1 + seq as usize % 3)]);
+    let capture = capture(dir.path(), |seq| vec![images(seq, 1 + seq as usize % 3)]);
     let (one, two, three) = (
         dir.path().join("1"),
         dir.path().join("2"),
@@ -191,12 +69,8 @@ fn graph_stages_are_harmless_and_workers_and_interruptions_change_nothing() {
             std::fs::remove_file(three.join(path)).unwrap();
         }
     }
-    for stage in ["reference", "basic", "all"] {
-        std::fs::remove_file(three.join("stages").join(stage).join("status.json")).unwrap();
-    }
-    for stage in ["prepacking", "memory", "extended"] {
-        let _ = std::fs::remove_file(three.join("stages").join(stage).join("status.json"));
-    }
+    let mut ended = std::fs::read_dir(three.join("stages")).unwrap().flatten();
+    assert!(ended.all(|stage| std::fs::remove_file(stage.path().join("status.json")).is_ok()));
     let (_, resumed, _) = replay(&capture, &three, &[]);
     assert_eq!(verdicts, resumed);
     assert_eq!(
@@ -209,7 +83,7 @@ fn graph_stages_are_harmless_and_workers_and_interruptions_change_nothing() {
 #[test]
 fn a_pass_that_hits_is_evidence_and_a_misspelt_one_is_refused() {
     let dir = tempfile::tempdir().unwrap();
-    let capture = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let capture = capture(dir.path(), |seq| vec![images(seq, 1)]);
     let ladder = |name: &str| {
         let path = dir.path().join(format!("{name}.toml"));
         let stage = format!(
@@ -263,7 +137,7 @@ fn a_pass_that_hits_is_evidence_and_a_misspelt_one_is_refused() {
 #[test]
 fn one_bad_request_is_an_outcome_and_a_wrong_model_is_said_before_anything_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let one_wrong = capture(dir.path(), |_, seq| {
+    let one_wrong = capture(dir.path(), |seq| {
         let mut t = images(seq, 1);
         if seq == 7 {
             t.shape = vec![1, 1, 4, 16];
@@ -281,7 +155,7 @@ fn one_bad_request_is_an_outcome_and_a_wrong_model_is_said_before_anything_runs(
     );
 
     let other = tempfile::tempdir().unwrap();
-    let misnamed = capture(other.path(), |_, seq| {
+    let misnamed = capture(other.path(), |seq| {
         let mut t = images(seq, 1);
         t.name = "img".into();
         vec![t]
@@ -298,7 +172,7 @@ fn one_bad_request_is_an_outcome_and_a_wrong_model_is_said_before_anything_runs(
 #[test]
 fn what_cannot_be_opened_is_said_in_words() {
     let dir = tempfile::tempdir().unwrap();
-    let capture = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let capture = capture(dir.path(), |seq| vec![images(seq, 1)]);
     let nonsense = dir.path().join("nonsense.onnx");
     std::fs::write(&nonsense, "no model").unwrap();
     let run = dir.path().join("run");
@@ -332,7 +206,7 @@ fn what_cannot_be_opened_is_said_in_words() {
 #[test]
 fn judging_again_needs_no_runtime_and_no_capture() {
     let dir = tempfile::tempdir().unwrap();
-    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let path = capture(dir.path(), |seq| vec![images(seq, 1)]);
     let ladder = dir.path().join("int8.toml");
     let int8 = digits("digits.int8-bad.onnx");
     let text = format!(
@@ -366,7 +240,7 @@ fn judging_again_needs_no_runtime_and_no_capture() {
 #[test]
 fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
     let dir = tempfile::tempdir().unwrap();
-    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let path = capture(dir.path(), |seq| vec![images(seq, 1)]);
     let ladder = dir.path().join("scripted.toml");
     let text = "[[stage]]\nname = \"echo\"\nruntime = \"scripted\"\n\
                 [[stage]]\nname = \"dies\"\nruntime = \"scripted\"\nconfig = { fault.kind = \"crash\", fault.seq = \"7,41\" }\n";
@@ -393,7 +267,7 @@ fn exchanges_that_kill_a_stage_are_named_and_the_rest_is_judged() {
 #[test]
 fn a_stage_whose_answers_cannot_be_compared_has_failed() {
     let dir = tempfile::tempdir().unwrap();
-    let path = capture(dir.path(), |_, seq| vec![images(seq, 1)]);
+    let path = capture(dir.path(), |seq| vec![images(seq, 1)]);
     let ladder = dir.path().join("renamed.toml");
     let text = "base = \"onnxruntime-cpu\"\n[[stage]]\nname = \"renamed\"\ninherits = \"reference\"\n\
                 [stage.outputs]\nother = { from = 0 }\n";

@@ -44,6 +44,7 @@ pub fn table(verdicts: &Verdicts) -> String {
         if !odd.is_empty() {
             text += &format!("  exchanges not compared: {}\n", odd.join(", "));
         }
+        text += &named(stage);
     }
     text.push('\n');
     text += &production(verdicts);
@@ -68,6 +69,22 @@ pub fn table(verdicts: &Verdicts) -> String {
             "items with a tie for the largest value: {}\n",
             ties.join(", ")
         );
+    }
+    text
+}
+
+/// Exchanges by name: what somebody looks at first.
+fn named(stage: &StageVerdict) -> String {
+    const SHOWN: usize = 5;
+    let mut text = String::new();
+    for e in stage.named.iter().take(SHOWN) {
+        let client = e.client_request_id.as_ref();
+        let client = client.map_or_else(String::new, |id| format!(" ({id})"));
+        text += &format!("  {}{client}: {}: {}\n", e.id, e.outcome, e.why);
+    }
+    let more = stage.named_in_all - stage.named_in_all.min(SHOWN as u64);
+    if more > 0 {
+        text += &format!("  and {more} more: verdicts.json, comparisons\n");
     }
     text
 }

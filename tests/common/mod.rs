@@ -1,6 +1,8 @@
 //! Raw upstreams, raw clients and proxies on port 0.
 #![allow(dead_code, reason = "each test binary uses some of it")]
 
+pub mod replay;
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;

@@ -104,7 +104,7 @@ pub fn compare_exchange(
                 (Some((outcome, error)), _) => {
                     (row.outcome, row.error) = (outcome, Some(error.to_owned()));
                 }
-                (None, _) if stage.is_none() => row.outcome = Outcome::MissingOutput,
+                (None, _) if stage.is_none() => row.outcome = lacking(sides.exchange, output),
                 // Before shapes: BYTES have no rows of equal size, so they are not cut into items.
                 (None, _) if stage.is_some_and(|t| !comparable(output, t)) => {
                     row.outcome = Outcome::DatatypeMismatch;
@@ -122,6 +122,14 @@ pub fn compare_exchange(
             }
             rows.push(row);
         }
+    }
+}
+
+/// A client that names outputs gets no others: production's answer then lacks the rest.
+fn lacking(exchange: &Exchange, output: &Tensor) -> Outcome {
+    match exchange.requested_outputs.as_deref() {
+        Some(asked) if !asked.is_empty() && !asked.contains(&output.name) => Outcome::PartialOutput,
+        _ => Outcome::MissingOutput,
     }
 }
 

@@ -61,6 +61,12 @@ impl Stages<'_> {
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         let (send, lines) = channel();
         let mut seen = Seen::default();
+        let mut unheard = |_: u64| {};
+        // How far a process of one exchange is, is not how far the stage is.
+        let progress: &mut dyn FnMut(u64) = match task {
+            Task::Chunks { .. } => self.progress,
+            Task::Alone { .. } => &mut unheard,
+        };
         std::thread::scope(|scope| {
             scope.spawn(move || {
                 for line in BufReader::new(stdout).lines() {
@@ -76,7 +82,7 @@ impl Stages<'_> {
                     Ok((at, line)) => {
                         heard = at;
                         match serde_json::from_str(&line) {
-                            Ok(message) => seen.take(message, self.limits, self.progress),
+                            Ok(message) => seen.take(message, self.limits, progress),
                             Err(_) => {
                                 tracing::debug!(stage = self.stage, line, "not a message of ours");
                             }

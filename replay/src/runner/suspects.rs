@@ -13,6 +13,9 @@ use super::resolved::{read_faults, write_faults};
 const MOST_FAULTS: usize = 64;
 /// A stage is given up after so many deaths that no exchange alone explains.
 const MOST_UNEXPLAINED: usize = 8;
+/// A stage is given up after so many deaths in a row outside of any exchange: one may come from
+/// outside.
+const MOST_OUTSIDE: usize = 3;
 /// So many exchanges before the last one are suspected: an engine may die late.
 const MOST_SUSPECTS: usize = 8;
 
@@ -24,7 +27,7 @@ const MOST_SUSPECTS: usize = 8;
 /// [`RunError`]; that the stage itself fails is in its status.
 pub(super) fn run(stages: &mut Stages<'_>) -> Result<StageStatus, RunError> {
     let mut faults = read_faults(stages.layout, stages.stage)?;
-    let (mut careful, mut unexplained) = (false, 0);
+    let (mut careful, mut unexplained, mut outside) = (false, 0, 0);
     let mut deaths = Vec::new();
     loop {
         let death = match stages.once(&Task::Chunks { careful })? {
@@ -33,15 +36,21 @@ pub(super) fn run(stages: &mut Stages<'_>) -> Result<StageStatus, RunError> {
         };
         deaths.push(death.how.clone());
         if death.committed {
-            unexplained = 0;
+            (unexplained, outside) = (0, 0);
         }
+        // Without `careful` nobody has said yet what was in flight.
+        outside = if death.in_flight.is_empty() && careful {
+            outside + 1
+        } else {
+            0
+        };
         let given_up = if faults.len() >= MOST_FAULTS {
             Some(format!(
                 "{MOST_FAULTS} exchanges have killed its process; the last"
             ))
         } else if unexplained >= MOST_UNEXPLAINED {
             Some("its process keeps dying, of no exchange alone; the last".to_owned())
-        } else if careful && death.in_flight.is_empty() && !death.committed {
+        } else if outside >= MOST_OUTSIDE {
             Some("the stage's process died outside of any exchange".to_owned())
         } else {
             None
@@ -76,8 +85,11 @@ fn named(stages: &mut Stages<'_>, death: &Death) -> Result<Option<(String, Strin
             chunk,
             id: id.clone(),
         };
-        if let Ended::Died(death) = stages.once(&task)? {
-            return Ok(Some((id, death.how)));
+        match stages.once(&task)? {
+            // Not on the exchange: something else killed it, before or after.
+            Ended::Died(death) if death.in_flight.is_empty() => return Ok(None),
+            Ended::Died(death) => return Ok(Some((id, death.how))),
+            Ended::Finished => {}
         }
     }
     Ok(None)

@@ -15,6 +15,8 @@ pub enum Outcome {
     BothFailed,
     /// The stage lacks this output.
     MissingOutput,
+    /// The stage lacks this output because the client did not ask for it: nothing to hold against it.
+    PartialOutput,
     /// Shapes differ.
     ShapeMismatch,
     /// Datatypes differ in a way that numbers cannot bridge (BYTES against a number).
@@ -23,12 +25,13 @@ pub enum Outcome {
 
 impl Outcome {
     /// Every outcome.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Compared,
         Self::ReferenceFailed,
         Self::StageFailed,
         Self::BothFailed,
         Self::MissingOutput,
+        Self::PartialOutput,
         Self::ShapeMismatch,
         Self::DatatypeMismatch,
     ];
@@ -41,6 +44,7 @@ impl Outcome {
             Self::StageFailed => "stage_failed",
             Self::BothFailed => "both_failed",
             Self::MissingOutput => "missing_output",
+            Self::PartialOutput => "partial_output",
             Self::ShapeMismatch => "shape_mismatch",
             Self::DatatypeMismatch => "datatype_mismatch",
         }
