@@ -23,4 +23,6 @@ pub mod recorder;
 #[cfg(feature = "replay")]
 pub mod report;
 #[cfg(feature = "replay")]
+pub mod repro;
+#[cfg(feature = "replay")]
 pub mod serve;

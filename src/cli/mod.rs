@@ -26,6 +26,8 @@ mod record;
 #[cfg(feature = "replay")]
 mod replay;
 #[cfg(feature = "replay")]
+mod repro;
+#[cfg(feature = "replay")]
 mod runtimes;
 #[cfg(feature = "replay")]
 mod serve;
@@ -52,6 +54,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     #[cfg(feature = "replay")]
     Judge(judge::JudgeArgs),
+    #[cfg(feature = "replay")]
+    Repro(repro::ReproArgs),
     #[cfg(feature = "replay")]
     Serve(serve::ServeArgs),
     #[cfg(feature = "replay")]
@@ -128,6 +132,8 @@ pub fn main() -> ExitCode {
         Command::Replay(args) => replay::run(&args),
         #[cfg(feature = "replay")]
         Command::Judge(args) => judge::run(&args),
+        #[cfg(feature = "replay")]
+        Command::Repro(args) => repro::run(&args),
         #[cfg(feature = "replay")]
         Command::Serve(args) => serve::run(&args),
         #[cfg(feature = "replay")]
