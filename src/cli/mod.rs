@@ -5,10 +5,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+mod align;
 #[cfg(feature = "replay")]
 mod amount;
 mod captures;
 mod config;
+#[cfg(feature = "replay")]
+mod interpreter;
 #[cfg(feature = "replay")]
 mod judge;
 #[cfg(feature = "replay")]
@@ -42,6 +45,7 @@ enum Command {
     Record(Box<record::RecordArgs>),
     #[command(subcommand)]
     Captures(captures::CapturesCommand),
+    Align(align::AlignArgs),
     #[cfg(feature = "replay")]
     Replay(replay::ReplayArgs),
     #[cfg(feature = "replay")]
@@ -117,6 +121,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Record(args) => record::run(*args),
         Command::Captures(command) => captures::run(command),
+        Command::Align(args) => align::run(&args),
         #[cfg(feature = "replay")]
         Command::Replay(args) => replay::run(&args),
         #[cfg(feature = "replay")]

@@ -15,10 +15,11 @@ use inferdiff_replay::runner::{Event, Launch, RunError, RunRequest, replay};
 use inferdiff_replay::source::Selection;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Limits;
+use inferdiff_schemas::run::probes::Asking;
 use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
-use super::{Ended, Failure, amount, library, now, print, print_json, runtimes};
+use super::{Ended, Failure, amount, interpreter, library, now, print, print_json, runtimes};
 use crate::report::terminal;
 
 /// Replay a capture down a ladder of stages and judge each against the first.
@@ -40,6 +41,9 @@ pub struct ReplayArgs {
     /// ONNX Runtime library of stages that name none.
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
+    /// Python interpreter of stages that name none and need one (runtime `paddle`).
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
     /// Where everything is written; an interrupted run resumes there.
     #[arg(long, value_name = "DIR")]
     run: PathBuf,
@@ -70,6 +74,25 @@ pub struct ReplayArgs {
     /// Which outputs of stages are kept; the reference's always are.
     #[arg(long, value_enum, default_value_t = Keep::Differing)]
     keep_outputs: Keep,
+    /// Processes that replay the reference; its own differences are noise, and a stage whose bits
+    /// differ is replayed once more to know its own. 1: no noise is measured.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: u32,
+    /// Other ways to ask each stage, on exchanges drawn over the capture: repeat (twice in a row),
+    /// fresh (a new predictor each), batch:N (N as one request), order (shuffled); none.
+    #[arg(
+        long = "probe",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "repeat,fresh,batch:8,order"
+    )]
+    probes: Vec<String>,
+    /// Exchanges that probes ask.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    probe_sample: u64,
+    /// Seconds after which `fresh` asks no more of a stage.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    probe_seconds: f64,
     /// verdicts.json to stdout instead of the table.
     #[arg(long)]
     json: bool,
@@ -117,13 +140,17 @@ pub fn run(args: &ReplayArgs) -> Ended {
 
 /// Everything that can be wrong is found here, before anything runs.
 fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
+    let asking = asking(args)?;
     let metrics = args.criteria.metrics();
     let given = Given {
         model: args.model.clone(),
         metrics,
         labels: args.criteria.labels()?,
     };
-    let runtimes = runtimes::all(library::find(args.library.as_deref()));
+    let runtimes = runtimes::all(
+        library::find(args.library.as_deref()),
+        interpreter::find(args.python.as_deref()),
+    );
     let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;
     for metric in &ladder.metrics {
         Metric::parse(metric).map_err(Failure::usage)?;
@@ -154,6 +181,7 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
     };
     Ok(RunRequest {
         limits,
+        asking,
         capture: args.capture.clone(),
         run: args.run.clone(),
         ladder,
@@ -167,6 +195,28 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         workers: args.workers,
         created: now(),
         environment: environment(),
+    })
+}
+
+fn asking(args: &ReplayArgs) -> Result<Asking, Failure> {
+    if args.repeats == 0 {
+        return Err(Failure::usage(
+            "--repeats 0: the reference is replayed at least once",
+        ));
+    }
+    if !(args.probe_seconds > 0.0) {
+        let seconds = args.probe_seconds;
+        return Err(Failure::usage(format!(
+            "--probe-seconds {seconds}: it must be more than 0"
+        )));
+    }
+    let named = args.probes.iter().filter(|p| *p != "none");
+    let probes = named.map(|p| p.parse()).collect::<Result<_, String>>();
+    Ok(Asking {
+        repeats: args.repeats,
+        probes: probes.map_err(|why| Failure::usage(format!("--probe: {why}")))?,
+        sample: args.probe_sample,
+        seconds: args.probe_seconds,
     })
 }
 

@@ -10,7 +10,7 @@ use inferdiff_replay::runtime::{GraphOptimization, OnnxOptions, Runtimes};
 use inferdiff_schemas::run::ladder::Stage;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Ended, Failure, library, runtimes};
+use super::{Ended, Failure, interpreter, library, runtimes};
 use crate::serve::{Engine, serve};
 
 /// Serve a model as an Open Inference Protocol v2 REST endpoint, as one stage of a ladder or with
@@ -35,11 +35,17 @@ pub struct ServeArgs {
     /// ONNX Runtime library.
     #[arg(long, value_name = "FILE")]
     library: Option<PathBuf>,
+    /// Python interpreter of stages that name none and need one (runtime `paddle`).
+    #[arg(long, value_name = "FILE")]
+    python: Option<PathBuf>,
 }
 
 /// Runs `serve` until SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs) -> Ended {
-    let runtimes = runtimes::all(library::find(args.library.as_deref()));
+    let runtimes = runtimes::all(
+        library::find(args.library.as_deref()),
+        interpreter::find(args.python.as_deref()),
+    );
     let stage = stage(args, &runtimes)?;
     let name = args.model_name.clone().or_else(|| {
         args.model

@@ -50,8 +50,8 @@ pub fn run(args: &StageArgs) -> Ended {
             std::process::exit(1);
         }
     };
-    // Stages of a run name their library.
-    let runtimes = runtimes::all(None);
+    // Stages of a run name their library and their interpreter.
+    let runtimes = runtimes::all(None, None);
     let task = match (&args.chunk, &args.alone) {
         (Some(chunk), Some(id)) => Task::Alone {
             chunk: chunk.clone(),

@@ -158,11 +158,12 @@ mod tests {
     use inferdiff_schemas::run::ladder::{OutputSource, Stage};
 
     use super::*;
-    use crate::runtime::{GraphOptimization, OnnxOptions, OnnxRuntime, Recorded, Scripted};
+    use crate::runtime::{GraphOptimization, OnnxOptions, OnnxRuntime, Paddle, Recorded, Scripted};
 
     fn runtimes() -> Runtimes {
         Runtimes::new()
             .with(OnnxRuntime::default())
+            .with(Paddle::default())
             .with(Recorded)
             .with(Scripted)
     }
@@ -349,7 +350,10 @@ mod tests {
         assert!(why(&runtime("onnxruntim")).contains("did you mean `onnxruntime`?"));
         // What serves tests is not offered.
         let told = why(&runtime("tvm"));
-        assert!(told.contains("(known: onnxruntime, recorded)"), "{told}");
+        assert!(
+            told.contains("(known: onnxruntime, paddle, recorded)"),
+            "{told}"
+        );
         assert!(why("[[stage]]\nname = \"a\"\n").contains("names no runtime"));
         let told = why(&format!("{RECORDED}threads = 4\n"));
         assert!(told.contains("`threads` means nothing"), "{told}");

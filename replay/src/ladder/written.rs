@@ -54,6 +54,11 @@ impl Written<'_> {
         self.keys.take(key)
     }
 
+    /// A path inside a value, made relative to the ladder's file.
+    pub fn at(&self, path: &Path) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// Takes a path out, made relative to the ladder's file; nothing is looked at.
     ///
     /// # Errors

@@ -2,9 +2,12 @@
 //!
 //! `source → Stage on Runtime → Comparison`, committed chunk by chunk.
 
+mod again;
+mod coalesce;
 mod folder;
 mod message;
 mod orchestrate;
+mod probe;
 mod process;
 mod pulse;
 mod resolved;

@@ -1,6 +1,5 @@
 //! What a stage process does.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -9,14 +8,14 @@ use inferdiff_schemas::run::evidence::Signature;
 use inferdiff_schemas::run::ladder::{OutputSource, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
+use inferdiff_schemas::run::outputs::{StoredAnswer, write_outputs};
 use inferdiff_schemas::run::{RunFileError, read_json, write_comparisons, write_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
 use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
-use super::{StageMessage, Task};
+use super::{StageMessage, Task, again, probe};
 use crate::compare::{Compared, compare_exchange};
 use crate::runtime::{OpenError, Predictor, Request, Runtimes};
 
@@ -54,6 +53,9 @@ fn work(
     let manifest: Manifest = read_json(&layout.manifest())?;
     let status = match Replay::open(&layout, &manifest, name, runtimes)? {
         Ok(mut replay) => match task {
+            Task::Chunks { .. } if replay.part == Part::Probes => {
+                probe::run(&mut replay, runtimes, tell.0)?
+            }
             Task::Chunks { careful } => replay.run(*careful, tell)?,
             Task::Alone { chunk, id } => return replay.alone(chunk, id, tell),
         },
@@ -87,14 +89,28 @@ impl From<RunFileError> for Unopened {
     }
 }
 
-struct Replay<'a> {
-    layout: &'a RunLayout,
-    manifest: &'a Manifest,
-    stage: &'a Stage,
+/// What of a stage a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Its answers.
+    First,
+    /// Its answers once more, against the first.
+    Again,
+    /// Its probes.
+    Probes,
+}
+
+pub(super) struct Replay<'a> {
+    pub layout: &'a RunLayout,
+    pub manifest: &'a Manifest,
+    pub stage: &'a Stage,
+    /// The stage's name, or that of its part: where its files go.
+    folder: String,
+    part: Part,
     capture: Capture,
-    predictor: Box<dyn Predictor>,
+    pub predictor: Box<dyn Predictor>,
     is_reference: bool,
-    batch_axis: bool,
+    pub batch_axis: bool,
     open_seconds: f64,
     resolved: Resolved,
 }
@@ -123,8 +139,14 @@ impl<'a> Replay<'a> {
         resolved: Resolved,
     ) -> Result<Self, Unopened> {
         let failed = |e: &dyn std::fmt::Display| OpenError::Failed(e.to_string());
-        let index = manifest.ladder.stages.iter().position(|s| s.name == name);
-        let index = index.ok_or_else(|| failed(&format!("the run has no stage `{name}`")))?;
+        // A stage's name holds no slash.
+        let (own, part) = match name.split_once('/') {
+            None => (name, Part::First),
+            Some((own, "probes")) => (own, Part::Probes),
+            Some((own, _)) => (own, Part::Again),
+        };
+        let index = manifest.ladder.stages.iter().position(|s| s.name == own);
+        let index = index.ok_or_else(|| failed(&format!("the run has no stage `{own}`")))?;
         let stage = &manifest.ladder.stages[index];
         let capture =
             Capture::open(std::sync::Arc::new(Disk), &manifest.capture).map_err(|e| failed(&e))?;
@@ -154,6 +176,8 @@ impl<'a> Replay<'a> {
             layout,
             manifest,
             stage,
+            folder: name.to_owned(),
+            part,
             capture,
             predictor,
             is_reference,
@@ -167,7 +191,7 @@ impl<'a> Replay<'a> {
         let started = Instant::now();
         for chunk in &self.manifest.chunks {
             // The comparisons are written last, so they are the mark of a committed chunk.
-            let committed = self.layout.comparisons(&self.stage.name, &chunk.name);
+            let committed = self.layout.comparisons(&self.folder, &chunk.name);
             if committed.exists() {
                 pulse.skip(chunk.exchanges());
             } else {
@@ -181,7 +205,7 @@ impl<'a> Replay<'a> {
             });
         }
         write_json(
-            &self.layout.evidence(&self.stage.name),
+            &self.layout.evidence(&self.folder),
             &self.predictor.evidence(),
         )?;
         Ok(StageStatus {
@@ -222,7 +246,7 @@ impl<'a> Replay<'a> {
         let answer = self.answer(exchange);
         pulse.end();
         tell(&StageMessage::Done { exchanges: 1 });
-        resolved::keep(self.layout, &self.stage.name, exchange, answer)?;
+        resolved::keep(self.layout, &self.folder, exchange, answer)?;
         Ok(StageStatus::without(StageState::Completed, String::new()))
     }
 
@@ -262,10 +286,11 @@ impl<'a> Replay<'a> {
             };
             compare_exchange(&sides, &self.manifest.ladder.tolerance, &mut rows);
             let differs = rows[from..].iter().any(|r| !r.bits_equal);
+            let first = self.part == Part::First;
             let keep = match self.manifest.keep_outputs.as_str() {
-                "all" => true,
-                "none" => self.is_reference,
-                _ => self.is_reference || differs,
+                "all" => first || differs,
+                "none" => self.is_reference && (first || differs),
+                _ => (self.is_reference && first) || differs,
             };
             if keep {
                 let (recorder, seq) = key;
@@ -277,14 +302,11 @@ impl<'a> Replay<'a> {
             }
             pulse.end();
         }
-        write_outputs(&self.layout.outputs(&self.stage.name, &chunk.name), &kept)?;
-        write_comparisons(
-            &self.layout.comparisons(&self.stage.name, &chunk.name),
-            &rows,
-        )
+        write_outputs(&self.layout.outputs(&self.folder, &chunk.name), &kept)?;
+        write_comparisons(&self.layout.comparisons(&self.folder, &chunk.name), &rows)
     }
 
-    fn exchanges(&self, chunk: &Chunk) -> Result<Vec<Exchange>, RunFileError> {
+    pub fn exchanges(&self, chunk: &Chunk) -> Result<Vec<Exchange>, RunFileError> {
         let fail = |why: String| RunFileError {
             action: "read",
             path: self.manifest.capture.clone(),
@@ -306,25 +328,14 @@ impl<'a> Replay<'a> {
         Ok(wanted.map(|(_, exchange)| exchange).collect())
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "a look-up table of answers, used once"
-    )]
-    fn reference(
-        &self,
-        chunk: &Chunk,
-    ) -> Result<Option<HashMap<(ulid::Ulid, u64), Result<Vec<Tensor>, String>>>, RunFileError> {
-        if self.is_reference {
-            return Ok(None);
+    fn reference(&self, chunk: &Chunk) -> Result<Option<again::Answers>, RunFileError> {
+        match self.part {
+            Part::First if self.is_reference => Ok(None),
+            Part::First => {
+                again::kept(self.layout, &self.manifest.ladder.stages[0].name, chunk).map(Some)
+            }
+            _ => again::first_answers(self.layout, self.manifest, self.stage, chunk).map(Some),
         }
-        let name = &self.manifest.ladder.stages[0].name;
-        let stored = read_outputs(&self.layout.outputs(name, &chunk.name))?;
-        Ok(Some(
-            stored
-                .into_iter()
-                .map(|s| ((s.recorder, s.seq), s.answer))
-                .collect(),
-        ))
     }
 
     fn answer(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
@@ -337,7 +348,7 @@ impl<'a> Replay<'a> {
         map_outputs(self.stage, outputs)
     }
 
-    fn items(&self, exchange: &Exchange) -> u32 {
+    pub fn items(&self, exchange: &Exchange) -> u32 {
         let first = exchange.inputs.as_deref().and_then(<[_]>::first);
         let rows = first.and_then(|t| t.shape.first()).copied();
         if self.batch_axis {
@@ -349,7 +360,7 @@ impl<'a> Replay<'a> {
 }
 
 /// Names a stage's outputs as the reference does.
-fn map_outputs(stage: &Stage, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+pub(super) fn map_outputs(stage: &Stage, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
     if stage.outputs.is_empty() {
         return Ok(outputs);
     }

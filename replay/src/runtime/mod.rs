@@ -1,12 +1,18 @@
 //! The runtime seam: what executes a stage.
 
+mod fit;
+mod host;
 mod onnxruntime;
+mod paddle;
+mod python;
 mod recorded;
 mod scripted;
 #[cfg(test)]
 mod testing;
+mod worker;
 
 pub use onnxruntime::{GraphOptimization, OnnxOptions, OnnxRuntime, Provider, locate, prove_off};
+pub use paddle::Paddle;
 pub use recorded::Recorded;
 #[doc(hidden)]
 pub use scripted::Scripted;

@@ -27,6 +27,9 @@ pub struct Evidence {
     pub cpu: Vec<String>,
     /// Warnings and errors that the runtime logged while opening, deduplicated.
     pub warnings: Vec<String>,
+    /// Calls that configured the runtime, in order, where it is configured by calls.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
 }
 
 /// A model by content.
@@ -135,6 +138,9 @@ pub struct Pass {
     pub name: String,
     /// It changed the graph.
     pub hit: bool,
+    /// How often, where the runtime tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub count: Option<u64>,
 }
 
 /// The nodes that one execution provider took.

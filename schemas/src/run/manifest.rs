@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ladder::Ladder;
+use super::probes::Asking;
 
 /// Version of the run format written by this build.
 pub const RUN_FORMAT: u32 = 1;
@@ -50,6 +51,9 @@ pub struct Manifest {
     /// What a stage's process may take.
     #[serde(default)]
     pub limits: Limits,
+    /// What is asked beside the replay itself.
+    #[serde(default = "Asking::nothing")]
+    pub asking: Asking,
     /// Which outputs are kept: `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// OS, CPU and the like of the machine that ran it.

@@ -1,7 +1,8 @@
-//! `inferdiff captures ls|show|verify|recover|merge|delete`.
+//! `inferdiff captures ls|show|verify|recover|merge|import|delete`.
 
 mod change;
 mod filter;
+mod import;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ pub enum CapturesCommand {
     Recover(change::RecoverArgs),
     /// Merge small neighbouring segments into large ones.
     Merge(change::MergeArgs),
+    /// Arrays that were saved elsewhere, as a capture. Exit code 1 where samples were left out.
+    Import(Box<import::ImportArgs>),
     /// Delete exchanges by request id from all sealed segments. Exit code 1 where some are left.
     Delete(change::DeleteArgs),
 }
@@ -68,6 +71,7 @@ pub fn run(command: CapturesCommand) -> Ended {
         CapturesCommand::Verify(args) => check(&args),
         CapturesCommand::Recover(args) => change::recover(&args),
         CapturesCommand::Merge(args) => change::merge(&args),
+        CapturesCommand::Import(args) => import::run(&args),
         CapturesCommand::Delete(args) => change::delete(&args),
     }
 }

@@ -172,6 +172,7 @@ mod tests {
         Pass {
             name: name.into(),
             hit,
+            count: None,
         }
     }
 

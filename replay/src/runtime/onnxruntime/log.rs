@@ -100,6 +100,7 @@ fn parse_pass(line: &str) -> Option<Pass> {
     Some(Pass {
         name: name.to_owned(),
         hit: rest.starts_with('1'),
+        count: None,
     })
 }
 

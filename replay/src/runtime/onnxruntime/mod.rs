@@ -7,7 +7,6 @@
 
 mod capi;
 mod evidence;
-mod host;
 mod library;
 mod log;
 mod names;

@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 
 use inferdiff_schemas::Tensor;
-use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature, TensorSpec};
+use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature};
 use ort::session::{Session, SessionInputValue};
 
 use super::library::Library;
 use super::log::SessionLog;
 use super::options::OnnxStage;
 use super::proof::{self, Trace};
-use super::{evidence, host, session, signature, tensors};
-use crate::runtime::{InferError, OpenError, Predictor, Request};
+use super::{evidence, session, signature, tensors};
+use crate::runtime::{InferError, OpenError, Predictor, Request, fit, host};
 
 pub(super) struct OnnxPredictor {
     session: Session,
@@ -47,6 +47,7 @@ impl OnnxPredictor {
             placement: opened.placement,
             cpu: host::cpu(),
             warnings: Vec::new(),
+            calls: Vec::new(),
         };
         Ok(Self {
             session: opened.session,
@@ -56,61 +57,6 @@ impl OnnxPredictor {
             log: opened.log,
         })
     }
-
-    /// Checks a request before the engine sees it: the engine's own message names one problem, and
-    /// often neither side of it.
-    fn check(&self, inputs: &[Tensor]) -> Result<(), InferError> {
-        let specs = &self.signature.inputs;
-        let mut problems = Vec::new();
-        for spec in specs {
-            match inputs.iter().filter(|t| t.name == spec.name).count() {
-                0 => problems.push(format!("input `{}` is missing", spec.name)),
-                1 => {}
-                n => problems.push(format!("input `{}` is there {n} times", spec.name)),
-            }
-        }
-        for tensor in inputs {
-            match specs.iter().find(|s| s.name == tensor.name) {
-                Some(spec) => problems.extend(misfit(spec, tensor)),
-                None => {
-                    let known: Vec<_> = specs.iter().map(|s| s.name.as_str()).collect();
-                    problems.push(format!(
-                        "the model has no input `{}`; it has {}",
-                        tensor.name,
-                        known.join(", ")
-                    ));
-                }
-            }
-        }
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(InferError::BadRequest(problems.join("; ")))
-        }
-    }
-}
-
-fn misfit(spec: &TensorSpec, tensor: &Tensor) -> Option<String> {
-    let name = &tensor.name;
-    if spec.datatype != tensor.datatype.name() {
-        return Some(format!(
-            "input `{name}` is {}, the model wants {}",
-            tensor.datatype, spec.datatype
-        ));
-    }
-    let fits = spec.unknown_rank
-        || spec.shape.len() == tensor.shape.len()
-            && spec
-                .shape
-                .iter()
-                .zip(&tensor.shape)
-                .all(|(s, t)| *s < 0 || s == t);
-    (!fits).then(|| {
-        format!(
-            "input `{name}` has shape {:?}, the model wants {:?} (-1 = any)",
-            tensor.shape, spec.shape
-        )
-    })
 }
 
 impl Predictor for OnnxPredictor {
@@ -119,10 +65,10 @@ impl Predictor for OnnxPredictor {
     }
 
     fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError> {
-        self.check(request.inputs)?;
+        fit::check(&self.signature, request.inputs)?;
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
             Vec::with_capacity(request.inputs.len());
-        // `check` has seen exactly one tensor per declared input.
+        // The check has seen exactly one tensor per declared input.
         for (tensor, aligned) in request.inputs.iter().zip(&mut self.aligned) {
             let value = tensors::input(tensor, aligned)?;
             values.push((Cow::Borrowed(&tensor.name), value));

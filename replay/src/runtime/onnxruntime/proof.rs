@@ -238,6 +238,7 @@ mod tests {
         let pass = |(name, hit): &(&str, bool)| Pass {
             name: (*name).into(),
             hit: *hit,
+            count: None,
         };
         Trace {
             passes: passes.iter().map(pass).collect(),

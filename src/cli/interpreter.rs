@@ -1,0 +1,60 @@
+//! Finding a Python interpreter that has paddle. Only here is the environment asked.
+
+use std::path::{Path, PathBuf};
+
+/// The interpreter given, else `INFERDIFF_PYTHON`, else the first that has the package: the active
+/// virtual environment's, `.venv`'s, the newest of `.venvs/paddle-*` (`scripts/setup --paddle`),
+/// those of `PATH`.
+pub fn find(given: Option<&Path>) -> Option<PathBuf> {
+    if let Some(path) = given {
+        return Some(path.to_owned());
+    }
+    if let Some(path) = std::env::var_os("INFERDIFF_PYTHON") {
+        return Some(path.into());
+    }
+    let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
+    let environments = active
+        .into_iter()
+        .chain([PathBuf::from(".venv")])
+        .chain(prepared());
+    environments
+        .map(|e| e.join("bin/python"))
+        .chain(in_path())
+        .find(|python| has_paddle(python))
+}
+
+/// `.venvs/paddle-VERSION`, the newest first.
+fn prepared() -> Vec<PathBuf> {
+    let all = std::fs::read_dir(".venvs").into_iter().flatten().flatten();
+    let mut found: Vec<(Vec<u32>, PathBuf)> = all
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let version = name.strip_prefix("paddle-")?.split('.');
+            let version = version.map(str::parse).collect::<Result<_, _>>().ok()?;
+            Some((version, entry.path()))
+        })
+        .collect();
+    found.sort();
+    found.into_iter().rev().map(|(_, path)| path).collect()
+}
+
+fn in_path() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join("python3"))
+        .collect()
+}
+
+/// It lies beside its packages; nothing is started.
+fn has_paddle(python: &Path) -> bool {
+    let Some(prefix) = python.parent().and_then(Path::parent) else {
+        return false;
+    };
+    let lib = std::fs::read_dir(prefix.join("lib")).into_iter().flatten();
+    python.is_file()
+        && lib.flatten().any(|entry| {
+            ["site-packages/paddle", "dist-packages/paddle"]
+                .iter()
+                .any(|package| entry.path().join(package).is_dir())
+        })
+}
