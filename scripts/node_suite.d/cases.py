@@ -84,7 +84,7 @@ def value(name: str, path: Path) -> Value:
     tensor = onnx.load_tensor(path)
     array = numpy_helper.to_array(tensor)
     datatype = DATATYPES[tensor.data_type]
-    return Value(name, datatype, array, texts(array) if datatype == "BYTES" else np.ascontiguousarray(array).tobytes())
+    return Value(name, datatype, array, texts(array) if datatype == "BYTES" else array.tobytes())
 
 
 def texts(array: np.ndarray) -> bytes:

@@ -35,7 +35,7 @@ def ort_value(value: Value) -> onnxruntime.OrtValue:
     if value.datatype == "BF16":
         bits = value.array.view(np.uint16)
         return onnxruntime.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, TensorProto.BFLOAT16)
-    return onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(value.array))
+    return onnxruntime.OrtValue.ortvalue_from_numpy(np.asarray(value.array, order="C"))
 
 
 def numpy(value: onnxruntime.OrtValue) -> np.ndarray:

@@ -8,6 +8,7 @@ weight or attribute changed. The first two and production must agree; the last m
 import argparse
 import json
 import multiprocessing
+import re
 import subprocess
 import sys
 import tempfile
@@ -62,12 +63,16 @@ class Result:
     agrees: bool | None = None
     # What a finding rests on.
     worst: str = ""
+    missed: str = ""
 
 
 def replay(program: Path, case: cases.Case, folder: Path, capture: Path) -> Result:
     """One case down its ladder."""
     result = Result(case.name)
     ladder = LADDER.format(model=json.dumps(str(case.model)))
+    for output in case.outputs:
+        rtol, atol = engine.TOLERANCES.get(output.datatype, (0.0, 0.0))
+        ladder += f"[tolerance.{json.dumps(output.name)}]\nrtol = {rtol}\natol = {atol}\n"
     answers = engine.run(case.model.read_bytes(), case)
     result.agrees = None if answers is None else engine.agrees(answers, case)
     changed = None if answers is None else change.change(case, answers)
@@ -85,7 +90,13 @@ def replay(program: Path, case: cases.Case, folder: Path, capture: Path) -> Resu
         return result
     stages = {s["name"]: s for s in json.loads(done.stdout)["stages"]}
     result.on, result.recorded = stages["on"]["verdict"], stages["recorded"]["verdict"]
-    result.changed = stages["changed"]["verdict"] if changed else ""
+    if "compared" not in stages["on"]["outcomes"]:
+        result.refused = stages["on"]["named"][0]["why"]
+        return result
+    if changed:
+        result.changed = stages["changed"]["verdict"]
+        if result.changed in HARMLESS:
+            result.missed = f"largest change {max(o['max_abs'] or 0 for o in stages['changed']['outputs']):.3g}"
     if result.recorded not in HARMLESS:
         numbers = [f"{o['name']}: max abs {o['max_abs']}, items beyond {o['items_beyond_tolerance']} of {o['items']}" for o in stages["recorded"]["outputs"]]
         words = [n["why"] for n in stages["recorded"]["named"]]
@@ -111,7 +122,7 @@ def report(results: list[Result], foreign: Counter, every: int) -> bool:
     print(f"\nonnx {onnx.__version__}, ONNX Runtime {onnxruntime.__version__}; every {every}th case" if every > 1 else f"\nonnx {onnx.__version__}, ONNX Runtime {onnxruntime.__version__}; every case")
     print(f"{len(results) + sum(foreign.values())} cases; {sum(foreign.values())} hold what a capture cannot carry:")
     print("  " + ", ".join(f"{n} {kind}" for kind, n in foreign.most_common()))
-    print(f"{len(refused)} models that ONNX Runtime does not open or run:")
+    print(f"{len(refused)} models that ONNX Runtime refuses:")
     words = Counter(reason(r.refused) for r in refused)
     for why, n in words.most_common():
         names = [r.name for r in refused if reason(r.refused) == why]
@@ -133,10 +144,12 @@ def report(results: list[Result], foreign: Counter, every: int) -> bool:
     acts = [r for r in changed if r.changes_bits]
     caught = [r for r in acts if r.changed not in HARMLESS and r.changed != "not_applied"]
     print(f"changed: {len(changed)} of {len(judged)}; in {len(changed) - len(acts)} the change changes no bit of any answer")
+    by = Counter(r.changed for r in caught)
+    print("  " + ", ".join(f"{n} {verdict}" for verdict, n in by.most_common()) + "; failed = of another shape")
     print(f"  caught {len(caught)} of the {len(acts)} that do ({100 * len(caught) / max(1, len(acts)):.1f} %)")
     for r in acts:
         if r not in caught:
-            print(f"  missed {r.name}: {r.what}: {r.changed}")
+            print(f"  missed {r.name}: {r.what}: {r.changed}, {r.missed}")
     false = [r for r in changed if not r.changes_bits and r.changed not in ("identical", "not_applied")]
     for r in false:
         print(f"  {r.name}: {r.what}: no bit changes, and it is {r.changed}")
@@ -145,10 +158,11 @@ def report(results: list[Result], foreign: Counter, every: int) -> bool:
 
 def reason(text: str) -> str:
     """The engine's words without what is different in every case."""
-    for mark in ("NOT_IMPLEMENTED : ", "INVALID_GRAPH : ", "Fatal error: ", "FAIL : "):
+    text = re.sub(r"\S*/(onnx|onnxruntime_src)/\S*", "", text)
+    for mark in ("Status Message: ", "Fatal error: ", "cannot open the model", "failed:"):
         if mark in text:
             text = text.split(mark, 1)[1]
-    return " ".join(text.split())[:160]
+    return " ".join(text.strip(" :").split())[:140]
 
 
 def main() -> None:
