@@ -230,14 +230,14 @@ fn differences<'a>(
 
 fn many(dir: &Path) -> PathBuf {
     let answers = |seq: u64| exchange(seq, vec![images(seq, 1 + seq as usize % 3)]);
-    write(dir, 4, (0..96).map(answers))
+    write(dir, 4, (0..48).map(answers))
 }
 
-/// `INFERDIFF_INTERRUPTIONS` says how many points, 5 where it is not set.
+/// `INFERDIFF_INTERRUPTIONS` says how many points, 3 where it is not set.
 #[test]
 fn killed_at_random_points_and_resumed_a_run_is_the_same() {
     let points = std::env::var("INFERDIFF_INTERRUPTIONS");
-    let points: u32 = points.map_or(5, |n| n.parse().unwrap());
+    let points: u32 = points.map_or(3, |n| n.parse().unwrap());
     let dir = tempfile::tempdir().unwrap();
     let capture = many(dir.path());
     let whole = dir.path().join("whole");
