@@ -1,6 +1,10 @@
 //! Encrypted captures: footer and every column, merged, recovered, damaged, under the wrong key.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail loudly, and its numbers are small"
+)]
 
 mod common;
 

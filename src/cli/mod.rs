@@ -51,9 +51,9 @@ enum Command {
     Captures(captures::CapturesCommand),
     Align(align::AlignArgs),
     #[cfg(feature = "replay")]
-    Replay(replay::ReplayArgs),
+    Replay(Box<replay::ReplayArgs>),
     #[cfg(feature = "replay")]
-    Judge(judge::JudgeArgs),
+    Judge(Box<judge::JudgeArgs>),
     #[cfg(feature = "replay")]
     Repro(repro::ReproArgs),
     #[cfg(feature = "replay")]

@@ -208,7 +208,7 @@ fn asking(args: &ReplayArgs) -> Result<Asking, Failure> {
             "--repeats 0: the reference is replayed at least once",
         ));
     }
-    if !(args.probe_seconds > 0.0) {
+    if args.probe_seconds.is_nan() || args.probe_seconds <= 0.0 {
         let seconds = args.probe_seconds;
         return Err(Failure::usage(format!(
             "--probe-seconds {seconds}: it must be more than 0"

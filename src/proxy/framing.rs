@@ -68,13 +68,13 @@ pub fn of_response(head: &Head, method: &str) -> Result<Length, HeadError> {
 /// True where `chunked` is the last transfer coding and stands only there: the chunks then end the
 /// body, whatever is inside them.
 fn ends_chunked(codings: &[&[u8]]) -> bool {
-    let tokens = codings
+    let mut tokens = codings
         .iter()
         .flat_map(|line| line.split(|&b| b == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty());
     let is_chunked = |token: &&[u8]| token.eq_ignore_ascii_case(b"chunked");
-    tokens.clone().filter(is_chunked).count() == 1 && tokens.last().is_some_and(|t| is_chunked(&t))
+    tokens.clone().filter(is_chunked).count() == 1 && tokens.next_back().is_some_and(|t| is_chunked(&t))
 }
 
 /// Lengths that no body has: `u64::MAX` would be no number of bytes, and sums must not overflow.
