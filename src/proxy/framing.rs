@@ -74,7 +74,8 @@ fn ends_chunked(codings: &[&[u8]]) -> bool {
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty());
     let is_chunked = |token: &&[u8]| token.eq_ignore_ascii_case(b"chunked");
-    tokens.clone().filter(is_chunked).count() == 1 && tokens.next_back().is_some_and(|t| is_chunked(&t))
+    tokens.clone().filter(is_chunked).count() == 1
+        && tokens.next_back().is_some_and(|t| is_chunked(&t))
 }
 
 /// Lengths that no body has: `u64::MAX` would be no number of bytes, and sums must not overflow.
