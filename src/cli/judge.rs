@@ -9,7 +9,6 @@ use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
 use super::{Ended, Failure, print, print_json};
-use crate::report::terminal;
 
 /// Judge a run again, by other metrics, margins or labels. Runs nothing.
 #[derive(Args)]
@@ -37,7 +36,7 @@ pub fn run(args: &JudgeArgs) -> Ended {
     if args.json {
         print_json(&verdicts)?;
     } else {
-        print(&terminal::table(&verdicts))?;
+        print(&args.criteria.tell(&verdicts)?)?;
     }
     Ok(exit_code(&verdicts))
 }

@@ -11,6 +11,7 @@ mod named;
 mod rules;
 mod sample;
 mod scores;
+mod telling;
 mod weighting;
 
 use std::path::Path;

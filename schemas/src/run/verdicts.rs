@@ -122,9 +122,36 @@ pub struct StageVerdict {
     pub named_in_all: u64,
     /// Numbers by metric.
     pub metrics: Vec<MetricVerdict>,
+    /// Without a metric: the items beyond the tolerance that differ most.
+    #[serde(default)]
+    pub telling: Vec<Telling>,
     /// What its answers depend on beside the request; `None` where nothing was asked.
     #[serde(default)]
     pub behaviour: Option<Behaviour>,
+}
+
+/// An item that shows what a verdict rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Telling {
+    /// `<recorder>-<seq>`.
+    pub id: String,
+    /// The client's id.
+    pub client_request_id: Option<String>,
+    /// Row of the batch axis.
+    pub item: u32,
+    /// What it shows.
+    pub why: String,
+}
+
+/// In what a metric is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A share: changes are told in points, hundredths of it.
+    #[default]
+    Points,
+    /// A number of the metric's own.
+    Value,
 }
 
 /// On what, beside the request, a stage's answers depend.
@@ -275,6 +302,12 @@ pub struct MetricVerdict {
     /// What the same metric says of a side against itself.
     #[serde(default)]
     pub noise: Option<Noise>,
+    /// In what it is told.
+    #[serde(default)]
+    pub unit: Unit,
+    /// The ten items on which most is lost.
+    #[serde(default)]
+    pub telling: Vec<Telling>,
     /// Parts of the traffic, the most telling first.
     #[serde(default)]
     pub slices: Vec<SliceVerdict>,
