@@ -29,6 +29,9 @@ use super::{Ended, Failure, amount, interpreter, library, now, print, print_json
 pub struct ReplayArgs {
     /// The capture's directory.
     capture: PathBuf,
+    /// The key of an encrypted capture. What the run keeps of it (outputs) is not encrypted.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
     /// Model of stages that name none.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -186,6 +189,7 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         limits,
         asking,
         capture: args.capture.clone(),
+        encryption_key: args.encryption_key.clone(),
         run: args.run.clone(),
         ladder,
         selection: Selection {

@@ -2,6 +2,8 @@
 
 mod explain;
 mod headline;
+pub mod junit;
+pub mod markdown;
 pub mod terminal;
 
 pub use explain::explain;

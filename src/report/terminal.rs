@@ -5,6 +5,21 @@ use inferdiff_schemas::run::verdicts::{Basis, Direction, StageVerdict, Unit, Ver
 
 use super::headline::headline;
 
+/// Columns of the table.
+pub(super) const HEADER: [&str; 11] = [
+    "stage",
+    "verdict",
+    "basis",
+    "metric",
+    "reference",
+    "stage",
+    "change, points",
+    "b/c",
+    "flips",
+    "bit-equal",
+    "max abs",
+];
+
 /// The report of a run as text.
 pub fn table(verdicts: &Verdicts) -> String {
     let mut text = format!("{}\n\n", headline(verdicts));
@@ -12,19 +27,7 @@ pub fn table(verdicts: &Verdicts) -> String {
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "stage",
-            "verdict",
-            "basis",
-            "metric",
-            "reference",
-            "stage",
-            "change, points",
-            "b/c",
-            "flips",
-            "bit-equal",
-            "max abs",
-        ]);
+        .set_header(HEADER);
     for stage in &verdicts.stages {
         table.add_row(row(stage));
     }
@@ -90,7 +93,8 @@ fn named(stage: &StageVerdict) -> String {
     text
 }
 
-fn row(s: &StageVerdict) -> Vec<String> {
+/// One stage, by column.
+pub(super) fn row(s: &StageVerdict) -> Vec<String> {
     let dash = || "-".to_owned();
     // The metric that decided.
     let decided = s.metrics.iter().find(|m| m.verdict == Some(s.verdict));

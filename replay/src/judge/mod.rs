@@ -2,6 +2,7 @@
 //! cannot answer.
 
 mod applied;
+pub mod baseline;
 mod behaviour;
 mod collect;
 mod criterion;
@@ -25,7 +26,7 @@ use inferdiff_schemas::run::{RunFileError, read_json};
 
 use crate::labels::{Joined, join, key_of};
 
-pub use exit::exit_code;
+pub use exit::{Gravity, exit_code};
 
 /// Criteria that replace those of the run.
 #[derive(Debug, Clone, Default)]

@@ -257,7 +257,13 @@ impl Sample {
     pub fn shows(&self, margin: f64, noise: f64, confidence: f64) -> bool {
         if self.absolute {
             let interval = self.estimate.interval(confidence);
-            return interval.is_some_and(|[low, high]| high < -noise || low > noise);
+            let past = interval.is_some_and(|[low, high]| high < -noise || low > noise);
+            // The score interval alone is right on average: a few discordant pairs may exclude 0 in
+            // slightly more than 5 % of runs. The exact sign test never does.
+            let exact = self
+                .pairs
+                .is_none_or(|(b, c)| binomial_lower(b.max(c), b + c, 0.5 + confidence / 2.0) > 0.5);
+            return past && exact;
         }
         let excess = self.excess.as_ref().unwrap_or(&self.estimate);
         excess
