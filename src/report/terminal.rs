@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use inferdiff_schemas::run::verdicts::{
-    Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
+    Basis, Direction, FaultClass, MetricVerdict, StageVerdict, Verdict, Verdicts,
 };
 
 /// Columns of the table.
@@ -49,6 +49,9 @@ pub fn table(verdicts: &Verdicts) -> String {
         }
         text += &named(stage);
     }
+    for fault in &verdicts.faults {
+        text += &format!("where to look: {}: {}\n", class(fault.class), fault.why);
+    }
     text.push('\n');
     text += &production(verdicts);
     if let Some(l) = &verdicts.labels {
@@ -74,6 +77,17 @@ pub fn table(verdicts: &Verdicts) -> String {
         );
     }
     text
+}
+
+fn class(class: FaultClass) -> &'static str {
+    match class {
+        FaultClass::OperatorImplementation => "operator implementation",
+        FaultClass::InferenceEngine => "inference engine",
+        FaultClass::Framework => "framework",
+        FaultClass::OptimizerPass => "optimiser pass",
+        FaultClass::EngineError => "engine error",
+        FaultClass::Undecided => "operator or engine",
+    }
 }
 
 /// Exchanges by name: what somebody looks at first.
