@@ -1,7 +1,9 @@
 //! The terminal table: the answer in its first line, then a line per stage.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use inferdiff_schemas::run::verdicts::{Basis, Direction, StageVerdict, Unit, Verdict, Verdicts};
+use inferdiff_schemas::run::verdicts::{
+    Basis, Direction, FaultClass, StageVerdict, Unit, Verdict, Verdicts,
+};
 
 use super::headline::headline;
 
@@ -49,6 +51,9 @@ pub fn table(verdicts: &Verdicts) -> String {
         }
         text += &named(stage);
     }
+    for fault in &verdicts.faults {
+        text += &format!("where to look: {}: {}\n", class(fault.class), fault.why);
+    }
     text.push('\n');
     text += &asked(verdicts);
     text += &production(verdicts);
@@ -75,6 +80,17 @@ pub fn table(verdicts: &Verdicts) -> String {
         );
     }
     text
+}
+
+fn class(class: FaultClass) -> &'static str {
+    match class {
+        FaultClass::OperatorImplementation => "operator implementation",
+        FaultClass::InferenceEngine => "inference engine",
+        FaultClass::Framework => "framework",
+        FaultClass::OptimizerPass => "optimiser pass",
+        FaultClass::EngineError => "engine error",
+        FaultClass::Undecided => "operator or engine",
+    }
 }
 
 /// Exchanges by name: what somebody looks at first.

@@ -118,6 +118,7 @@ pub(super) fn decide(
         production_agreement: Vec::new(),
         labels: source.labels.map(|l| coverage(l, largest)),
         criterion,
+        faults: Vec::new(),
         stages: verdicts.collect(),
     })
 }

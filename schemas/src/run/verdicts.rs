@@ -68,8 +68,41 @@ pub struct Verdicts {
     /// tolerance and the metrics that could be chosen.
     #[serde(default)]
     pub criterion: String,
+    /// Where to look, by the guide's order, where runtimes say what their stages are.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     /// One per stage in ladder order, production (`recorded`) last.
     pub stages: Vec<StageVerdict>,
+}
+
+/// Where the guide says to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultClass {
+    /// The native operator is wrong: training forward pass and engine agree, and both differ from
+    /// what is right.
+    OperatorImplementation,
+    /// The engine is wrong with everything off; the training forward pass is right.
+    InferenceEngine,
+    /// Memory optimisation changes answers.
+    Framework,
+    /// A pass of the graph optimiser changes answers.
+    OptimizerPass,
+    /// Another engine fails.
+    EngineError,
+    /// Everything is off and it differs; there is no training forward pass to tell why.
+    Undecided,
+}
+
+/// One finding over the stages together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where to look.
+    pub class: FaultClass,
+    /// The stage that shows it.
+    pub stage: String,
+    /// What shows it.
+    pub why: String,
 }
 
 /// How often one stage reproduces production.
