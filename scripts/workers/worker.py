@@ -114,7 +114,8 @@ def load(header: dict, body: memoryview) -> types.ModuleType:
 def said(error: BaseException) -> dict:
     """An exception as an answer. What no one foresaw is the engine's."""
     kind = getattr(error, "kind", None) or ("unavailable" if isinstance(error, ImportError) else "engine")
-    text = str(error).strip() or repr(error)
+    # Engines write paragraphs; a reason is one line.
+    text = " ".join(str(error).split()) or repr(error)
     return {"error": {"kind": kind, "message": f"{type(error).__name__}: {text}" if kind == "engine" else text}}
 
 

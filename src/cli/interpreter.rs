@@ -12,6 +12,11 @@ pub fn find(given: Option<&Path>) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os("INFERDIFF_PYTHON") {
         return Some(path.into());
     }
+    all().next()
+}
+
+/// Every interpreter that has the package, in the order in which they are looked for.
+pub fn all() -> impl Iterator<Item = PathBuf> {
     let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
     let environments = active
         .into_iter()
@@ -20,7 +25,7 @@ pub fn find(given: Option<&Path>) -> Option<PathBuf> {
     environments
         .map(|e| e.join("bin/python"))
         .chain(in_path())
-        .find(|python| has_paddle(python))
+        .filter(|python| has_paddle(python))
 }
 
 /// `.venvs/paddle-VERSION`, the newest first.

@@ -9,7 +9,7 @@ use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
 use super::{Ended, Failure, print, print_json};
-use crate::report::{junit, markdown, terminal};
+use crate::report::{junit, markdown};
 
 /// Judge a run again, by other metrics, margins or labels, or against an earlier run. Runs nothing.
 ///
@@ -64,7 +64,7 @@ pub fn run(args: &JudgeArgs) -> Ended {
     if args.json {
         print_json(&verdicts)?;
     } else {
-        print(&terminal::table(&verdicts))?;
+        print(&args.criteria.tell(&verdicts)?)?;
     }
     let Some(changes) = changes else {
         return Ok(exit_code(&verdicts));

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use inferdiff_schemas::run::ladder::{Labels, MetricSpec};
+use inferdiff_schemas::run::verdicts::Verdicts;
 
 use super::Failure;
+use crate::report::{explain, terminal};
 
 /// By what stages are judged.
 #[derive(Args)]
@@ -31,9 +33,37 @@ pub struct Criteria {
     /// Judge parts of the traffic beside the whole, by the same keys; may be repeated.
     #[arg(long, value_name = "KEY")]
     pub slice_by: Vec<String>,
+    /// The numbers behind the verdict of this stage, instead of the table.
+    #[arg(long, value_name = "STAGE", conflicts_with = "json")]
+    explain_verdict: Option<String>,
 }
 
 impl Criteria {
+    /// The stage to explain must be one of them.
+    pub fn check_stage<'a>(
+        &self,
+        mut names: impl Iterator<Item = &'a str> + Clone,
+    ) -> Result<(), Failure> {
+        let Some(stage) = &self.explain_verdict else {
+            return Ok(());
+        };
+        if names.clone().any(|name| name == stage) {
+            return Ok(());
+        }
+        let known = names.by_ref().collect::<Vec<_>>().join(", ");
+        Err(Failure::usage(format!(
+            "--explain-verdict {stage}: there is no such stage; there are {known}"
+        )))
+    }
+
+    /// The verdicts for people: the table, or the explanation of one.
+    pub fn tell(&self, verdicts: &Verdicts) -> Result<String, Failure> {
+        self.check_stage(verdicts.stages.iter().map(|s| s.name.as_str()))?;
+        let explained = self.explain_verdict.as_ref();
+        let explained = explained.and_then(|stage| explain(verdicts, stage));
+        Ok(explained.unwrap_or_else(|| terminal::table(verdicts)))
+    }
+
     /// The metrics, each with the margin.
     pub fn metrics(&self) -> Vec<MetricSpec> {
         let spec = |s: &String| MetricSpec {

@@ -13,6 +13,8 @@ mod amount;
 mod captures;
 mod config;
 #[cfg(feature = "replay")]
+mod doctor;
+#[cfg(feature = "replay")]
 mod interpreter;
 #[cfg(feature = "replay")]
 mod judge;
@@ -63,6 +65,8 @@ enum Command {
     #[cfg(feature = "replay")]
     #[command(subcommand)]
     Ladder(ladder::LadderCommand),
+    #[cfg(feature = "replay")]
+    Doctor(doctor::DoctorArgs),
     #[cfg(feature = "replay")]
     #[command(name = "__stage", hide = true)]
     Stage(stage::StageArgs),
@@ -140,6 +144,8 @@ pub fn main() -> ExitCode {
         Command::Shapes(args) => shapes::run(&args),
         #[cfg(feature = "replay")]
         Command::Ladder(command) => ladder::run(command),
+        #[cfg(feature = "replay")]
+        Command::Doctor(args) => doctor::run(&args),
         #[cfg(feature = "replay")]
         Command::Stage(args) => stage::run(&args),
     };

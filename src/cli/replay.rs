@@ -20,7 +20,6 @@ use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
 use super::{Ended, Failure, amount, interpreter, library, now, print, print_json, runtimes};
-use crate::report::terminal;
 
 /// Replay a capture down a ladder of stages and judge each against the first.
 ///
@@ -127,6 +126,7 @@ pub fn run(args: &ReplayArgs) -> Ended {
         message: e.to_string(),
     })?;
     let options = JudgeOptions {
+        margin: args.criteria.margin,
         cluster_by: args.criteria.cluster_by.clone(),
         slice_by: args.criteria.slice_by.clone(),
         ..JudgeOptions::default()
@@ -136,7 +136,7 @@ pub fn run(args: &ReplayArgs) -> Ended {
     if args.json {
         print_json(&verdicts)?;
     } else {
-        print(&terminal::table(&verdicts))?;
+        print(&args.criteria.tell(&verdicts)?)?;
     }
     Ok(exit_code(&verdicts))
 }
@@ -155,6 +155,9 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         interpreter::find(args.python.as_deref()),
     );
     let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;
+    // Production joins the ladder when the capture has been read.
+    let names = ladder.stages.iter().map(|s| s.name.as_str());
+    args.criteria.check_stage(names.chain(["recorded"]))?;
     for metric in &ladder.metrics {
         Metric::parse(metric).map_err(Failure::usage)?;
     }

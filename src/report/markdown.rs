@@ -4,7 +4,8 @@ use inferdiff_replay::judge::Gravity;
 use inferdiff_replay::judge::baseline::Change;
 use inferdiff_schemas::run::verdicts::Verdicts;
 
-use super::terminal::{HEADER, headline, row};
+use super::headline;
+use super::terminal::{HEADER, row};
 
 /// The report of a run, and of its baseline where there is one.
 pub fn report(verdicts: &Verdicts, changes: Option<&[Change]>) -> String {

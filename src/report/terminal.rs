@@ -2,8 +2,10 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 use inferdiff_schemas::run::verdicts::{
-    Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
+    Basis, Direction, FaultClass, StageVerdict, Unit, Verdict, Verdicts,
 };
+
+use super::headline::headline;
 
 /// Columns of the table.
 pub(super) const HEADER: [&str; 11] = [
@@ -49,7 +51,11 @@ pub fn table(verdicts: &Verdicts) -> String {
         }
         text += &named(stage);
     }
+    for fault in &verdicts.faults {
+        text += &format!("where to look: {}: {}\n", class(fault.class), fault.why);
+    }
     text.push('\n');
+    text += &asked(verdicts);
     text += &production(verdicts);
     if let Some(l) = &verdicts.labels {
         text += &format!(
@@ -76,6 +82,17 @@ pub fn table(verdicts: &Verdicts) -> String {
     text
 }
 
+fn class(class: FaultClass) -> &'static str {
+    match class {
+        FaultClass::OperatorImplementation => "operator implementation",
+        FaultClass::InferenceEngine => "inference engine",
+        FaultClass::Framework => "framework",
+        FaultClass::OptimizerPass => "optimiser pass",
+        FaultClass::EngineError => "engine error",
+        FaultClass::Undecided => "operator or engine",
+    }
+}
+
 /// Exchanges by name: what somebody looks at first.
 fn named(stage: &StageVerdict) -> String {
     const SHOWN: usize = 5;
@@ -92,87 +109,18 @@ fn named(stage: &StageVerdict) -> String {
     text
 }
 
-/// The answer in one line.
-pub(super) fn headline(verdicts: &Verdicts) -> String {
-    let of = |v: Verdict| verdicts.stages.iter().filter(move |s| s.verdict == v);
-    let mut findings: Vec<String> = of(Verdict::Affects)
-        .flat_map(|s| {
-            s.metrics
-                .iter()
-                .filter(|m| m.direction.is_some())
-                .map(move |m| (s, m))
-        })
-        .map(|(s, m)| {
-            let verb = match m.direction {
-                Some(Direction::Worse) => "lowers",
-                _ => "raises",
-            };
-            let (points, low, high) = magnitude(m);
-            format!(
-                "{} {verb} {} by {points} points [{low}, {high}]",
-                s.name, m.name
-            )
-        })
-        .collect();
-    findings.extend(of(Verdict::MayAffect).flat_map(|s| {
-        s.metrics
-            .iter()
-            .map(move |m| format!("{} flips {} of {} answers", s.name, m.flips, m.n))
-    }));
-    let names = |v: Verdict| {
-        of(v)
-            .map(|s| s.name.as_str())
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    let mut open = Vec::new();
-    for (v, word) in [
-        (Verdict::Failed, "failed"),
-        (Verdict::Unavailable, "unavailable"),
-        (Verdict::Inconclusive, "inconclusive"),
-    ] {
-        if of(v).next().is_some() {
-            open.push(format!("{word}: {}", names(v)));
-        }
-    }
-    let rest = if open.is_empty() {
-        "nothing else matters".to_owned()
-    } else {
-        open.join("; ")
-    };
-    match (findings.is_empty(), open.is_empty()) {
-        (true, true) => format!(
-            "No stage changes the answers in a way that matters ({} exchanges, {} items).",
-            verdicts.requests, verdicts.items
-        ),
-        (true, false) => format!("No stage is shown to affect the metric, but {rest}."),
-        (false, _) => format!("{}; {rest}.", findings.join("; ")),
-    }
-}
-
-/// Size and bounds of a change, both positive where it goes the way that the words say.
-fn magnitude(m: &MetricVerdict) -> (String, String, String) {
-    let [low, high] = m.interval.unwrap_or([f64::NAN; 2]);
-    let points = |v: f64| format!("{:.1}", 100.0 * v);
-    match m.direction {
-        Some(Direction::Worse) => (
-            points(-m.delta.unwrap_or(f64::NAN)),
-            points(-high),
-            points(-low),
-        ),
-        _ => (
-            points(m.delta.unwrap_or(f64::NAN)),
-            points(low),
-            points(high),
-        ),
-    }
-}
-
 /// One stage, by column.
 pub(super) fn row(s: &StageVerdict) -> Vec<String> {
     let dash = || "-".to_owned();
-    let m = s.metrics.first();
-    let percent = |v: Option<f64>| v.map_or_else(dash, |v| format!("{:.2} %", 100.0 * v));
+    // The metric that decided.
+    let decided = s.metrics.iter().find(|m| m.verdict == Some(s.verdict));
+    let m = decided.or(s.metrics.first());
+    let value = m.is_some_and(|m| m.unit == Unit::Value);
+    let share = |v: f64| match value {
+        true => format!("{v:.6}"),
+        false => format!("{:.2} %", 100.0 * v),
+    };
+    let percent = |v: Option<f64>| v.map_or_else(dash, share);
     let change = m.and_then(|m| Some((m.delta?, m.interval?, m.confidence?)));
     let items: u64 = s.outputs.iter().map(|o| o.items).sum();
     let equal: u64 = s.outputs.iter().map(|o| o.bit_equal).sum();
@@ -204,13 +152,12 @@ pub(super) fn row(s: &StageVerdict) -> Vec<String> {
         percent(m.and_then(|m| m.reference)),
         percent(m.and_then(|m| m.stage)),
         change.map_or_else(dash, |(d, [low, high], confidence)| {
-            format!(
-                "{:+.2} [{:+.2}, {:+.2}] {:.1} %",
-                100.0 * d,
-                100.0 * low,
-                100.0 * high,
-                100.0 * confidence
-            )
+            let told = |v: f64| match value {
+                true => format!("{v:+.6}"),
+                false => format!("{:+.2}", 100.0 * v),
+            };
+            let (d, low, high) = (told(d), told(low), told(high));
+            format!("{d} [{low}, {high}] {:.1} %", 100.0 * confidence)
         }),
         m.and_then(|m| {
             Some(format!(
@@ -227,6 +174,37 @@ pub(super) fn row(s: &StageVerdict) -> Vec<String> {
         },
         worst.map_or_else(dash, |w| format!("{w:.2e}")),
     ]
+}
+
+/// What was asked beside the replay; what was found stands in the stages' own lines.
+fn asked(verdicts: &Verdicts) -> String {
+    let all = verdicts.stages.iter().filter_map(|s| s.behaviour.as_ref());
+    let behaviours: Vec<_> = all.collect();
+    let probes = behaviours.iter().flat_map(|b| &b.probes);
+    let mut kinds: Vec<String> = Vec::new();
+    for p in probes.clone() {
+        let name = p.probe.to_string();
+        if !kinds.contains(&name) {
+            kinds.push(name);
+        }
+    }
+    let again: usize = behaviours.iter().map(|b| b.again.len()).sum();
+    if kinds.is_empty() && again == 0 {
+        return String::new();
+    }
+    let most = probes.map(|p| p.asked).max().unwrap_or(0);
+    let kinds = match kinds.is_empty() {
+        true => String::new(),
+        false => format!(
+            "; probes {} on up to {most} exchanges of each stage",
+            kinds.join(", ")
+        ),
+    };
+    let quiet = behaviours
+        .iter()
+        .all(|b| b.found().is_empty() && b.problems.is_empty());
+    let found = if quiet { ": nothing found" } else { "" };
+    format!("asked again: {again} further processes{kinds}{found}\n")
 }
 
 fn production(verdicts: &Verdicts) -> String {

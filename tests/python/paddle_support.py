@@ -1,6 +1,7 @@
 """What the Paddle tests share: both generations' interpreters, captures, runs."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -50,10 +51,25 @@ class Run:
         return {o["option"]: (o["acted"], o["shown_by"]) for o in self.evidence(stage)["options"]}
 
 
-def replay(capture: Path, run: Path, ladder: str | Path, *more: str | Path) -> Run:
-    """Replays a capture; usage errors come back too."""
+def replay(
+    capture: Path,
+    run: Path,
+    ladder: str | Path,
+    *more: str | Path,
+    fault: str | None = None,
+    bits: bytes = b"",
+) -> Run:
+    """Replays a capture; usage errors come back too. `fault`: see paddle_layer."""
     command = [binary(), "replay", capture, "--run", run, "--ladder", ladder, *more]
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=ROOT)
+    # Every probe makes Paddle's predictors anew: what they show is tested on other runtimes.
+    command += ["--repeats", "1", "--probe", "none"]
+    environment = dict(os.environ)
+    if fault:
+        layer = str(ROOT / "tests/python/paddle_layer")
+        environment |= {"PYTHONPATH": layer, "PADDLE_FAULT": fault, "PADDLE_FAULT_BITS": bits.hex()}
+    ended = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=ROOT, env=environment
+    )
     return Run(run, ended)
 
 

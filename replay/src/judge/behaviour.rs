@@ -58,7 +58,15 @@ impl Selfsame {
         asked: &[Asked],
     ) -> Result<Vec<Own>, JudgeError> {
         let mut out: Vec<Own> = asked.iter().map(|_| Own::default()).collect();
-        for pass in self.again.iter().filter(|p| !p.all_bits_equal) {
+        for pass in &self.again {
+            for (own, asked) in out.iter_mut().zip(asked) {
+                let items = pass.items.get(&asked.output).map_or(0, Vec::len);
+                own.n = own.n.max(items as u64);
+            }
+            // Equal bits are scored equally.
+            if pass.all_bits_equal {
+                continue;
+            }
             let all = source.scores(pass, asked)?;
             for ((own, scores), asked) in out.iter_mut().zip(&all).zip(asked) {
                 let kind = &asked.metric.kind;
@@ -67,7 +75,6 @@ impl Selfsame {
                 };
                 own.delta = own.delta.max(sample.delta.abs());
                 own.flips = own.flips.max(sample.flips);
-                own.n = own.n.max(sample.n);
                 let noisy = scores.items.iter().filter(|s| s.stage < s.reference);
                 for s in noisy.filter(|_| !scores.absolute) {
                     let least = own.of.entry((s.request, s.item)).or_insert(s.stage);

@@ -59,6 +59,8 @@ pub(super) struct ItemData {
     pub bits_equal: bool,
     /// Beyond the tolerance, or not compared.
     pub beyond: bool,
+    /// Largest difference.
+    pub max_abs: Option<f64>,
     /// Largest minus second largest of the reference.
     pub lead: Option<f64>,
     /// Scalars, BYTES: there is no largest element to speak of.
@@ -211,6 +213,7 @@ fn add(data: &mut StageData, rows: &[Comparison], (requests, index): Requests<'_
                 tie: row.reference_tie || row.stage_tie,
                 bits_equal: row.bits_equal,
                 beyond,
+                max_abs: row.max_abs,
                 lead: row.reference_margin,
                 classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
             });

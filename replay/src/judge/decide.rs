@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use inferdiff_schemas::run::verdicts::{
-    Basis, Direction, MetricVerdict, Noise, SliceVerdict, StageVerdict, Verdict, Verdicts,
+    Basis, Direction, MetricVerdict, Noise, SliceVerdict, StageVerdict, Telling, Unit, Verdict,
+    Verdicts,
 };
 
 use super::behaviour::{Selfsame, both};
@@ -12,7 +13,7 @@ use super::collect::StageData;
 use super::sample::{NoiseOf, Sample};
 use super::scores::{Asked, Source};
 use super::weighting::{Weighting, slices};
-use super::{ALPHA, EQUIVALENCE, JudgeError, JudgeOptions, coverage, rules};
+use super::{ALPHA, EQUIVALENCE, JudgeError, JudgeOptions, coverage, rules, telling};
 use crate::metric::{Kind, Scores};
 use crate::verdict::{SoFar, benjamini_hochberg, holm, n_to_decide};
 
@@ -26,6 +27,7 @@ struct Judged<'a> {
     /// Of both sides against themselves, where they were asked again.
     noise: Option<Noise>,
     slices: Vec<SliceVerdict>,
+    telling: Vec<Telling>,
 }
 
 pub(super) fn decide(
@@ -62,6 +64,7 @@ pub(super) fn decide(
             let delta = noise.as_ref().map_or(0.0, |n| n.delta);
             let p_value = asked.metric.margin.map(|m| sample.p_value(m, delta));
             let slices = sliced(source, options, &weighting, scores, asked)?;
+            let telling = telling::by_metric((source, &weighting), data, (scores, asked), &of);
             judged.push(Judged {
                 stage,
                 asked,
@@ -69,6 +72,7 @@ pub(super) fn decide(
                 p_value,
                 noise,
                 slices,
+                telling,
             });
         }
     }
@@ -94,6 +98,10 @@ pub(super) fn decide(
             outputs: data.outputs.clone(),
             named: data.named.first.clone(),
             named_in_all: data.named.all,
+            telling: match metrics.is_empty() && i > 0 {
+                true => telling::by_tolerance(source, data),
+                false => Vec::new(),
+            },
             metrics,
             behaviour: selfsame[i].behaviour.clone(),
         }
@@ -110,6 +118,7 @@ pub(super) fn decide(
         production_agreement: Vec::new(),
         labels: source.labels.map(|l| coverage(l, largest)),
         criterion,
+        faults: Vec::new(),
         stages: verdicts.collect(),
     })
 }
@@ -240,6 +249,11 @@ impl Judged<'_> {
             excess: s.excess.as_ref().and_then(|e| e.interval(confidence)),
             noise: self.noise,
             slices: self.slices,
+            telling: self.telling,
+            unit: match metric.kind.range() {
+                Some(_) => Unit::Points,
+                None => Unit::Value,
+            },
         }
     }
 
@@ -282,3 +296,7 @@ impl Judged<'_> {
         })
     }
 }
+
+#[cfg(test)]
+#[path = "simulations.rs"]
+mod simulations;

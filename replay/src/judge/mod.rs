@@ -8,10 +8,12 @@ mod collect;
 mod criterion;
 mod decide;
 mod exit;
+mod guide;
 mod named;
 mod rules;
 mod sample;
 mod scores;
+mod telling;
 mod weighting;
 
 use std::path::Path;
@@ -87,6 +89,7 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
     let (asked, words) = criterion::criterion(&source, options, &stages[0])?;
     let mut verdicts = decide::decide(&source, options, &stages, &asked, words)?;
     production(&stages, &mut verdicts);
+    verdicts.faults = guide::faults(&stages, &verdicts.stages);
     Ok(verdicts)
 }
 

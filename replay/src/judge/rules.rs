@@ -1,7 +1,7 @@
 //! From verdicts of metrics to the verdict of a stage, in words.
 
 use inferdiff_schemas::run::manifest::StageState;
-use inferdiff_schemas::run::verdicts::{Basis, Direction, MetricVerdict, Verdict};
+use inferdiff_schemas::run::verdicts::{Basis, Direction, MetricVerdict, Unit, Verdict};
 
 use super::applied::did_not_act;
 use super::behaviour::{Selfsame, sentence as sentence_of};
@@ -128,32 +128,40 @@ fn not_run(data: &StageData) -> Option<(Verdict, String)> {
     Some((Verdict::Failed, why))
 }
 
-/// A change in the metric's own unit: points of metrics bounded in [0, 1].
+/// What a metric says, in its own unit: points of shares, else its own numbers.
 fn sentence(verdict: Verdict, m: &MetricVerdict) -> String {
-    let delta = m.delta.unwrap_or(f64::NAN);
+    let told = |v: f64| match m.unit {
+        Unit::Points => format!("{:+.2}", 100.0 * v),
+        Unit::Value => format!("{v:+.6}"),
+    };
+    let unit = match m.unit {
+        Unit::Points => " points",
+        Unit::Value => "",
+    };
+    let delta = told(m.delta.unwrap_or(f64::NAN));
     let Some([low, high]) = m.interval else {
         return format!(
-            "{} changes by {}; fewer than ten exchanges changed, and nothing bounds what one more \
-             could do to a metric without bounds",
-            m.name,
-            points(delta)
+            "{} changes by {delta}{unit}; fewer than ten exchanges changed, and nothing bounds what \
+             one more could do to a metric without bounds",
+            m.name
         );
     };
     let shown = format!(
-        "{} changes by {} points [{}, {}] at {:.1} % confidence",
+        "{} changes by {delta}{unit} [{}, {}] at {:.1} % confidence",
         m.name,
-        points(delta),
-        points(low),
-        points(high),
+        told(low),
+        told(high),
         100.0 * m.confidence.unwrap_or(f64::NAN)
     );
-    let margin = 100.0 * m.margin.unwrap_or(f64::NAN);
     let unscored = match m.unscored {
         0 => String::new(),
         n => format!("; {n} items have no score, so it can not be shown to be equivalent"),
     };
     match verdict {
-        Verdict::Equivalent => format!("{shown}: inside ±{margin:.2}"),
+        Verdict::Equivalent => {
+            let margin = told(m.margin.unwrap_or(f64::NAN));
+            format!("{shown}: inside ±{}", margin.trim_start_matches('+'))
+        }
         Verdict::Inconclusive if m.clusters == Some(1) => {
             format!("{shown}: all items stand in one cluster, which shows nothing of others")
         }
@@ -166,8 +174,4 @@ fn sentence(verdict: Verdict, m: &MetricVerdict) -> String {
         },
         _ => format!("{shown}{unscored}"),
     }
-}
-
-fn points(v: f64) -> String {
-    format!("{:+.2}", 100.0 * v)
 }

@@ -62,6 +62,7 @@ pub(super) fn run(
     let layout = probing.replay.layout;
     write_json(&layout.probes(&probing.replay.stage.name), &results)?;
     Ok(StageStatus {
+        reason: None,
         replay_seconds: started.elapsed().as_secs_f64(),
         ..StageStatus::without(StageState::Completed, String::new())
     })

@@ -1,7 +1,7 @@
 //! The CPU, by what chooses kernels: other features, other bits.
 
 /// Its name, where the system tells, and the features that ONNX Runtime's kernels ask for.
-pub(super) fn cpu() -> Vec<String> {
+pub fn cpu() -> Vec<String> {
     let mut out = Vec::new();
     out.extend(name());
     out.extend(features().into_iter().map(str::to_owned));

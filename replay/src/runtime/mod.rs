@@ -11,6 +11,7 @@ mod scripted;
 mod testing;
 mod worker;
 
+pub use host::cpu;
 pub use onnxruntime::{GraphOptimization, OnnxOptions, OnnxRuntime, Provider, locate, prove_off};
 pub use paddle::Paddle;
 pub use recorded::Recorded;
@@ -78,6 +79,15 @@ pub trait Predictor {
     }
 }
 
+/// One thing that a runtime needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// What it is.
+    pub what: String,
+    /// What was found, or what is missing and what to do about it.
+    pub found: Result<String, String>,
+}
+
 /// What executes stages. A runtime reads its own keys of a ladder, so that a new one is one type
 /// that implements this and one [`Runtimes::with`].
 pub trait Runtime {
@@ -106,6 +116,12 @@ pub trait Runtime {
     /// # Errors
     /// [`OpenError`], in the runtime's own words.
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError>;
+
+    /// What of its needs is there, the one that it cannot do without first. Nothing for a runtime
+    /// that needs nothing.
+    fn examine(&self) -> Vec<Need> {
+        Vec::new()
+    }
 
     /// What an opened stage executed must show that every optimisation is off, where it is to be
     /// the reference. Runtimes that optimise nothing (or whose inside nobody sees) have nothing to

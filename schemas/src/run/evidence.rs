@@ -27,9 +27,30 @@ pub struct Evidence {
     pub cpu: Vec<String>,
     /// Warnings and errors that the runtime logged while opening, deduplicated.
     pub warnings: Vec<String>,
+    /// What the stage is, where its runtime knows the guide's rungs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
     /// Calls that configured the runtime, in order, where it is configured by calls.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
+}
+
+/// What a stage is on the way from the training forward pass to production.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// The model's own operators one by one, without an inference engine.
+    Training,
+    /// The inference engine with every optimisation off.
+    Off,
+    /// Off, but for memory optimisation.
+    Memory,
+    /// The graph is optimised, the precision kept.
+    Graph,
+    /// Kernels of a lower precision.
+    Precision,
+    /// Another engine takes subgraphs.
+    Engine,
 }
 
 /// A model by content.

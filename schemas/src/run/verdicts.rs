@@ -68,8 +68,41 @@ pub struct Verdicts {
     /// tolerance and the metrics that could be chosen.
     #[serde(default)]
     pub criterion: String,
+    /// Where to look, by the guide's order, where runtimes say what their stages are.
+    #[serde(default)]
+    pub faults: Vec<Fault>,
     /// One per stage in ladder order, production (`recorded`) last.
     pub stages: Vec<StageVerdict>,
+}
+
+/// Where the guide says to look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FaultClass {
+    /// The native operator is wrong: training forward pass and engine agree, and both differ from
+    /// what is right.
+    OperatorImplementation,
+    /// The engine is wrong with everything off; the training forward pass is right.
+    InferenceEngine,
+    /// Memory optimisation changes answers.
+    Framework,
+    /// A pass of the graph optimiser changes answers.
+    OptimizerPass,
+    /// Another engine fails.
+    EngineError,
+    /// Everything is off and it differs; there is no training forward pass to tell why.
+    Undecided,
+}
+
+/// One finding over the stages together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Where to look.
+    pub class: FaultClass,
+    /// The stage that shows it.
+    pub stage: String,
+    /// What shows it.
+    pub why: String,
 }
 
 /// How often one stage reproduces production.
@@ -122,9 +155,36 @@ pub struct StageVerdict {
     pub named_in_all: u64,
     /// Numbers by metric.
     pub metrics: Vec<MetricVerdict>,
+    /// Without a metric: the items beyond the tolerance that differ most.
+    #[serde(default)]
+    pub telling: Vec<Telling>,
     /// What its answers depend on beside the request; `None` where nothing was asked.
     #[serde(default)]
     pub behaviour: Option<Behaviour>,
+}
+
+/// An item that shows what a verdict rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Telling {
+    /// `<recorder>-<seq>`.
+    pub id: String,
+    /// The client's id.
+    pub client_request_id: Option<String>,
+    /// Row of the batch axis.
+    pub item: u32,
+    /// What it shows.
+    pub why: String,
+}
+
+/// In what a metric is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A share: changes are told in points, hundredths of it.
+    #[default]
+    Points,
+    /// A number of the metric's own.
+    Value,
 }
 
 /// On what, beside the request, a stage's answers depend.
@@ -275,6 +335,12 @@ pub struct MetricVerdict {
     /// What the same metric says of a side against itself.
     #[serde(default)]
     pub noise: Option<Noise>,
+    /// In what it is told.
+    #[serde(default)]
+    pub unit: Unit,
+    /// The ten items on which most is lost.
+    #[serde(default)]
+    pub telling: Vec<Telling>,
     /// Parts of the traffic, the most telling first.
     #[serde(default)]
     pub slices: Vec<SliceVerdict>,

@@ -28,7 +28,7 @@ pub use evidence::prove_off;
 pub use library::locate;
 pub use options::{GraphOptimization, OnnxOptions, Provider};
 
-use super::{OpenError, Predictor, Runtime};
+use super::{Need, OpenError, Predictor, Runtime};
 use crate::ladder::{Completed, Written};
 
 /// The `onnxruntime` runtime.
@@ -57,6 +57,23 @@ impl Runtime for OnnxRuntime {
         let explicit = library.or(self.default_library.as_ref());
         let library = library::load(&locate(explicit.map(PathBuf::as_path), &[])?)?;
         Ok(Box::new(predictor::OnnxPredictor::open(library, &stage)?))
+    }
+
+    fn examine(&self) -> Vec<Need> {
+        let explicit = self.default_library.as_deref();
+        let library = locate(explicit, &[]).and_then(|path| library::load(&path));
+        let (found, loaded) = match library {
+            Ok(l) => (Ok(format!("{} at {}", l.version, l.path.display())), true),
+            Err(e) => (Err(e.to_string()), false),
+        };
+        let mut needs = vec![Need {
+            what: "library".to_owned(),
+            found,
+        }];
+        if loaded {
+            needs.extend(providers::examine());
+        }
+        needs
     }
 
     fn prove_off(&self, _stage: &Stage, evidence: &Evidence) -> Result<(), String> {

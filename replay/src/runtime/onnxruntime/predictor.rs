@@ -47,6 +47,7 @@ impl OnnxPredictor {
             placement: opened.placement,
             cpu: host::cpu(),
             warnings: Vec::new(),
+            role: None,
             calls: Vec::new(),
         };
         Ok(Self {

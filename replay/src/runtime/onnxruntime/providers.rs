@@ -9,7 +9,7 @@ use ort::session::builder::SessionBuilder;
 use super::log::SessionLog;
 use super::options::{OnnxStage, Provider};
 use crate::ladder::hint;
-use crate::runtime::OpenError;
+use crate::runtime::{Need, OpenError};
 
 /// Providers that ladders may name, and ONNX Runtime's names of them.
 const KNOWN: [(&str, &str); 4] = [
@@ -40,6 +40,25 @@ const REFUSED: [&str; 5] = [
     "parsing error",
     "stoi",
 ];
+
+/// Which providers the loaded library was built with. Whether their devices are there shows when a
+/// session is made.
+pub(super) fn examine() -> Vec<Need> {
+    let asked = [
+        ("cuda", ep::CUDA::is_available()),
+        ("openvino", ep::OpenVINO::is_available()),
+        ("tensorrt", ep::TensorRT::is_available()),
+    ];
+    let need = |(name, built): (&str, ort::Result<bool>)| Need {
+        what: name.to_owned(),
+        found: match built {
+            Ok(true) => Ok("compiled in".to_owned()),
+            Ok(false) => Err("this library is built without it".to_owned()),
+            Err(e) => Err(e.to_string()),
+        },
+    };
+    asked.into_iter().map(need).collect()
+}
 
 /// ONNX Runtime's name of a provider.
 pub(super) fn engine_name(provider: &str) -> Option<&'static str> {

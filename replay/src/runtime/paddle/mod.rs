@@ -2,10 +2,11 @@
 //!
 //! `options` reads a ladder's keys, `log` reads what Paddle printed, `evidence` says what each option
 //! really did in this generation and format, `disabled` proves that passes were kept out, `predictor`
-//! answers. The Python side is `scripts/workers/paddle_*.py`.
+//! answers, `examine` says what is installed. The Python side is `scripts/workers/paddle_*.py`.
 
 mod disabled;
 mod evidence;
+mod examine;
 mod log;
 mod options;
 mod predictor;
@@ -16,7 +17,7 @@ use inferdiff_schemas::run::evidence::Evidence;
 use inferdiff_schemas::run::ladder::Stage;
 
 use super::worker::Source;
-use super::{OpenError, Predictor, Runtime, python};
+use super::{Need, OpenError, Predictor, Runtime, python};
 use crate::ladder::{Completed, Written};
 
 /// The `paddle` runtime.
@@ -63,6 +64,10 @@ impl Runtime for Paddle {
             &stage,
             self.default_python.as_deref(),
         )?))
+    }
+
+    fn examine(&self) -> Vec<Need> {
+        examine::examine(self.default_python.as_deref())
     }
 
     fn prove_off(&self, _stage: &Stage, evidence: &Evidence) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use inferdiff_schemas::run::evidence::Role;
 use inferdiff_schemas::run::ladder::{Stage, options_map};
 use serde::{Deserialize, Serialize};
 
@@ -225,6 +226,26 @@ impl Default for PaddleOptions {
             gpu: None,
             tensorrt: None,
             disabled_passes: Vec::new(),
+        }
+    }
+}
+
+impl PaddleOptions {
+    /// What a stage of these options is.
+    pub fn role(&self) -> Role {
+        let low = |k: Kernels| !matches!(k, Kernels::Off | Kernels::Fp32);
+        if self.engine == Engine::Executor {
+            Role::Training
+        } else if self.tensorrt.is_some() || self.openvino != Kernels::Off {
+            Role::Engine
+        } else if low(self.onednn) || self.gpu.as_ref().is_some_and(|g| low(g.precision)) {
+            Role::Precision
+        } else if self.ir_optimization == IrOptimization::On {
+            Role::Graph
+        } else if self.memory_optimization {
+            Role::Memory
+        } else {
+            Role::Off
         }
     }
 }

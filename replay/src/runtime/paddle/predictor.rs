@@ -13,7 +13,7 @@ use super::{SOURCES, disabled};
 use crate::runtime::worker::{Opened, Worker};
 use crate::runtime::{InferError, OpenError, Predictor, Request, fit, host, python};
 
-const HOW: &str = "give --python FILE, write python = \"…\" in the stage, or let scripts/setup \
+pub(super) const HOW: &str = "give --python FILE, write python = \"…\" in the stage, or let scripts/setup \
                    --paddle 3.3.1 prepare one";
 
 pub(super) struct PaddlePredictor {
@@ -66,6 +66,7 @@ impl PaddlePredictor {
             placement: Vec::new(),
             cpu: host::cpu(),
             warnings: log.warnings,
+            role: Some(options.role()),
             calls: facts.calls,
         };
         Ok(Self {
