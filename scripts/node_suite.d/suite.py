@@ -84,6 +84,8 @@ def replay(program: Path, case: cases.Case, folder: Path, capture: Path) -> Resu
     file = folder / f"{case.name}.toml"
     file.write_text(ladder)
     command = [program, "replay", capture, "--where", f"model={case.name}", "--ladder", file, "--json"]
+    # One exchange, answered the same each time: nothing to learn from asking again.
+    command += ["--repeats", "1", "--probe", "none"]
     done = subprocess.run([*command, "--run", folder / case.name], capture_output=True, text=True, check=False)
     if not done.stdout:
         result.refused = done.stderr.strip().splitlines()[-1]
@@ -171,22 +173,25 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="only every Nth case")
     parser.add_argument("--only", help="only cases whose name contains this")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="write the result of each case here")
+    parser.add_argument("--json", type=Path, help="keep the result of each case here; cases that are there already are not run again")
     options = parser.parse_args()
     names = [n for n in cases.names() if not options.only or options.only in n][:: options.every]
     kinds = {n: cases.foreign(n) for n in names}
     foreign = Counter(k for k in kinds.values() if k)
     fit = [n for n in names if not kinds[n]]
-    results: list[Result] = []
+    known = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
+    results = [Result(**r) for r in known if r["name"] in fit]
+    done_before = {r.name for r in results}
+    todo = [n for n in fit if n not in done_before]
     with tempfile.TemporaryDirectory(prefix="node-suite-") as keep, multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        tasks = [(options.program.resolve(), fit[i : i + GROUP], Path(keep)) for i in range(0, len(fit), GROUP)]
+        tasks = [(options.program.resolve(), todo[i : i + GROUP], Path(keep)) for i in range(0, len(todo), GROUP)]
         for done in pool.imap_unordered(group, tasks):
             results += done
+            if options.json:
+                options.json.write_text(json.dumps([asdict(r) for r in results], indent=1))
             print(f"\r{len(results)} of {len(fit)}", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     results.sort(key=lambda r: r.name)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(r) for r in results], indent=1))
     sys.exit(0 if report(results, foreign, options.every) else 1)
 
 
