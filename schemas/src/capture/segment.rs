@@ -9,7 +9,7 @@ use parquet::arrow::ArrowWriter;
 use ulid::Ulid;
 
 use super::footer::{self, FooterNote, SpanDigest};
-use super::schema::{WRITTEN, properties};
+use super::schema::{VIEWS, properties};
 use super::writer::payload;
 use super::{CaptureError, Layout, Ledger, encode};
 use crate::Exchange;
@@ -105,7 +105,7 @@ impl Segment {
             written: 0,
             closed: false,
         })));
-        let writer = ArrowWriter::try_new(sink.clone(), WRITTEN.clone(), Some(properties()))
+        let writer = ArrowWriter::try_new(sink.clone(), VIEWS.clone(), Some(properties()))
             .map_err(|e| CaptureError::damaged(&path, e))?;
         Ok(Self {
             opened: Instant::now(),
