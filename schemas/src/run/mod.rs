@@ -22,5 +22,5 @@ pub mod outputs;
 pub mod requests;
 pub mod verdicts;
 
-pub use comparison_file::{read_comparisons, write_comparisons};
+pub use comparison_file::{ComparisonWriter, read_comparisons};
 pub use files::{RunFileError, read_json, write_json};
