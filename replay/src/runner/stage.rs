@@ -9,15 +9,15 @@ use inferdiff_schemas::run::evidence::Signature;
 use inferdiff_schemas::run::ladder::{OutputSource, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
-use inferdiff_schemas::run::{RunFileError, read_json, write_comparisons, write_json};
+use inferdiff_schemas::run::outputs::{OutputReader, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
 use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
 use super::{StageMessage, Task};
-use crate::compare::{Compared, compare_exchange};
+use crate::compare::{Compared, Comparer, compare_exchange};
 use crate::runtime::{OpenError, Predictor, Request, Runtimes};
 
 /// Does the task in this process: replays and compares every chunk of one stage that is not committed
@@ -97,6 +97,7 @@ struct Replay<'a> {
     batch_axis: bool,
     open_seconds: f64,
     resolved: Resolved,
+    comparer: Comparer,
 }
 
 impl<'a> Replay<'a> {
@@ -160,6 +161,7 @@ impl<'a> Replay<'a> {
             batch_axis,
             open_seconds,
             resolved,
+            comparer: Comparer::default(),
         })
     }
 
@@ -209,11 +211,11 @@ impl<'a> Replay<'a> {
         };
         let found = self.manifest.chunks.iter().find(|c| c.name == chunk);
         let chunk = found.ok_or_else(|| fail("the run has no such chunk"))?;
-        let all = self.exchanges(chunk)?;
-        let exchange = all
-            .iter()
-            .find(|e| Exchange::id_of(e.recorder, e.seq) == id)
-            .ok_or_else(|| fail("the chunk has no such exchange"))?;
+        let is_it = |e: &Exchange| Exchange::id_of(e.recorder, e.seq) == id;
+        let exchange = &self
+            .exchanges(chunk)?
+            .find(|e| e.as_ref().map_or(true, is_it))
+            .ok_or_else(|| fail("the chunk has no such exchange"))??;
         tell(&StageMessage::Begin {
             chunk: chunk.name.clone(),
         });
@@ -232,99 +234,120 @@ impl<'a> Replay<'a> {
         careful: bool,
         (pulse, tell): Tell<'_>,
     ) -> Result<(), RunFileError> {
-        let exchanges = self.exchanges(chunk)?;
-        let reference = self.reference(chunk)?;
-        let mut rows = Vec::with_capacity(exchanges.len());
-        let mut kept = Vec::new();
-        for exchange in &exchanges {
+        let mut reference = self.reference(chunk)?;
+        let comparisons = self.layout.comparisons(&self.stage.name, &chunk.name);
+        let mut rows = ComparisonWriter::create(&comparisons)?;
+        let outputs = self.layout.outputs(&self.stage.name, &chunk.name);
+        let mut kept = OutputWriter::create(&outputs)?;
+        for exchange in self.exchanges(chunk)? {
+            let exchange = exchange?;
             if careful {
                 let id = Exchange::id_of(exchange.recorder, exchange.seq);
                 tell(&StageMessage::At { id });
             }
-            pulse.begin(exchange);
-            let answer = self.answer(exchange);
-            let stage = answer.as_deref().map_err(String::as_str);
-            let key = (exchange.recorder, exchange.seq);
-            let theirs = match &reference {
-                None => stage,
-                Some(stored) => match stored.get(&key) {
-                    Some(answer) => answer.as_deref().map_err(String::as_str),
-                    None => Err("the reference's answer is missing from the run"),
-                },
-            };
-            let from = rows.len();
-            let sides = Compared {
-                exchange,
-                reference: theirs,
-                stage,
-                batch_axis: self.batch_axis,
-                items: self.items(exchange),
-            };
-            compare_exchange(&sides, &self.manifest.ladder.tolerance, &mut rows);
-            let differs = rows[from..].iter().any(|r| !r.bits_equal);
-            let keep = match self.manifest.keep_outputs.as_str() {
-                "all" => true,
-                "none" => self.is_reference,
-                _ => self.is_reference || differs,
-            };
-            if keep {
-                let (recorder, seq) = key;
-                kept.push(StoredAnswer {
-                    recorder,
-                    seq,
-                    answer,
-                });
-            }
+            pulse.begin(&exchange);
+            self.exchange(&exchange, &mut reference, &mut rows, &mut kept)?;
             pulse.end();
         }
-        write_outputs(&self.layout.outputs(&self.stage.name, &chunk.name), &kept)?;
-        write_comparisons(
-            &self.layout.comparisons(&self.stage.name, &chunk.name),
-            &rows,
-        )
+        kept.commit()?;
+        // Last, because it is the mark of a committed chunk.
+        rows.commit()
     }
 
-    fn exchanges(&self, chunk: &Chunk) -> Result<Vec<Exchange>, RunFileError> {
-        let fail = |why: String| RunFileError {
+    /// Answers one exchange, compares, and keeps what is to be kept.
+    fn exchange(
+        &mut self,
+        exchange: &Exchange,
+        reference: &mut Option<Stored>,
+        rows: &mut ComparisonWriter,
+        kept: &mut OutputWriter,
+    ) -> Result<(), RunFileError> {
+        let answer = self.answer(exchange);
+        let stage = answer.as_deref().map_err(String::as_str);
+        let key = (exchange.recorder, exchange.seq);
+        let stored = reference.as_mut().map(|r| r.take(key)).transpose()?;
+        let theirs = match &stored {
+            None => stage,
+            Some(Some(answer)) => answer.as_deref().map_err(String::as_str),
+            Some(None) => Err("the reference's answer is missing from the run"),
+        };
+        let sides = Compared {
+            exchange,
+            reference: theirs,
+            stage,
+            batch_axis: self.batch_axis,
+            items: self.items(exchange),
+        };
+        let tolerances = &self.manifest.ladder.tolerance;
+        let equal = compare_exchange(&mut self.comparer, &sides, tolerances, &mut |row| {
+            rows.push(row)
+        })?;
+        let keep = match self.manifest.keep_outputs.as_str() {
+            "all" => true,
+            "none" => self.is_reference,
+            _ => self.is_reference || !equal,
+        };
+        if keep {
+            let (recorder, seq) = key;
+            kept.push(StoredAnswer {
+                recorder,
+                seq,
+                answer,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The exchanges of the chunk, in order, read as they are asked for.
+    fn exchanges(
+        &self,
+        chunk: &Chunk,
+    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
+        let path = self.manifest.capture.clone();
+        let fail = move |why: String| RunFileError {
             action: "read",
-            path: self.manifest.capture.clone(),
+            path: path.clone(),
             why,
             missing: false,
         };
-        let segment = self
-            .capture
-            .segments()
-            .iter()
-            .find(|s| s.id.to_string() == chunk.segment);
+        let mut segments = self.capture.segments().iter();
+        let segment = segments.find(|s| s.id.to_string() == chunk.segment);
         let segment = segment.ok_or_else(|| fail(format!("segment {} is gone", chunk.segment)))?;
-        let all = self
+        let projection = if self.predictor.reads_exchange() {
+            Projection::Full
+        } else {
+            Projection::Tensors
+        };
+        let batches = self
             .capture
-            .read(segment, chunk.row_group, Projection::Full)
+            .stream(segment, chunk.row_group, projection)
             .map_err(|e| fail(e.to_string()))?;
-        let rows = (0..).zip(all);
-        let wanted = rows.filter(|(row, _)| chunk.contains(*row));
-        Ok(wanted.map(|(_, exchange)| exchange).collect())
+        let chunk = chunk.clone();
+        let mut row = 0;
+        Ok(batches
+            .flat_map(move |batch| {
+                let (rows, error) = match batch {
+                    Ok(rows) => (rows, None),
+                    Err(e) => (Vec::new(), Some(Err(fail(e.to_string())))),
+                };
+                rows.into_iter().map(Ok).chain(error)
+            })
+            .filter(move |exchange| {
+                row += 1;
+                exchange.is_err() || chunk.contains(row - 1)
+            }))
     }
 
-    #[expect(
-        clippy::type_complexity,
-        reason = "a look-up table of answers, used once"
-    )]
-    fn reference(
-        &self,
-        chunk: &Chunk,
-    ) -> Result<Option<HashMap<(ulid::Ulid, u64), Result<Vec<Tensor>, String>>>, RunFileError> {
+    fn reference(&self, chunk: &Chunk) -> Result<Option<Stored>, RunFileError> {
         if self.is_reference {
             return Ok(None);
         }
         let name = &self.manifest.ladder.stages[0].name;
-        let stored = read_outputs(&self.layout.outputs(name, &chunk.name))?;
-        Ok(Some(
-            stored
-                .into_iter()
-                .map(|s| ((s.recorder, s.seq), s.answer))
-                .collect(),
-        ))
+        let answers = OutputReader::open(&self.layout.outputs(name, &chunk.name))?;
+        Ok(Some(Stored {
+            answers,
+            passed: HashMap::new(),
+        }))
     }
 
     fn answer(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
@@ -345,6 +368,32 @@ impl<'a> Replay<'a> {
         } else {
             1
         }
+    }
+}
+
+type Key = (ulid::Ulid, u64);
+
+/// The reference's answers, which lie in the order in which they are asked for.
+struct Stored {
+    answers: OutputReader,
+    /// Those that were passed over on the way to another.
+    passed: HashMap<Key, Result<Vec<Tensor>, String>>,
+}
+
+impl Stored {
+    fn take(&mut self, key: Key) -> Result<Option<Result<Vec<Tensor>, String>>, RunFileError> {
+        if let Some(answer) = self.passed.remove(&key) {
+            return Ok(Some(answer));
+        }
+        for stored in self.answers.by_ref() {
+            let stored = stored?;
+            if (stored.recorder, stored.seq) == key {
+                return Ok(Some(stored.answer));
+            }
+            self.passed
+                .insert((stored.recorder, stored.seq), stored.answer);
+        }
+        Ok(None)
     }
 }
 
