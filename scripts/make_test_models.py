@@ -158,6 +158,36 @@ def relu():
     save("relu", [node("Relu", ["x"], "y")], [x], [y])
 
 
+def relu_with(name, *extra):
+    """Relu of its input, plus whatever the nodes call `extra`."""
+    nodes = [node("Relu", ["x"], "clean"), *extra, node("Add", ["clean", "extra"], "y")]
+    x, y = value("x", T.FLOAT, ["batch", 4]), value("y", T.FLOAT, ["batch", 4])
+    save(name, nodes, [x], [y])
+
+
+def relu_noise():
+    """Other noise in every process and every predictor."""
+    relu_with("relu_noise", node("RandomNormalLike", ["x"], "extra", scale=1e-3))
+
+
+def relu_memory():
+    """The same noise in every process, but other noise with every request: its answer depends on
+    how many came before."""
+    relu_with("relu_memory", node("RandomNormalLike", ["x"], "extra", scale=1e-3, seed=7.0))
+
+
+def relu_crowd():
+    """Relu where a row is alone; among others each row is moved by their mean."""
+    mean = node("ReduceMean", ["x"], "mean", axes=[0], keepdims=1)
+    relu_with("relu_crowd", mean, node("Sub", ["x", "mean"], "extra"))
+
+
+def relu_negative():
+    """Another answer: the largest becomes the smallest."""
+    x, y = value("x", T.FLOAT, ["batch", 4]), value("y", T.FLOAT, ["batch", 4])
+    save("relu_negative", [node("Neg", ["x"], "minus"), node("Relu", ["minus"], "y")], [x], [y])
+
+
 def sequence():
     """Its output is a sequence, which the protocol cannot carry."""
     out = helper.make_tensor_sequence_value_info("parts", T.FLOAT, None)
@@ -236,6 +266,10 @@ if __name__ == "__main__":
     identities()
     strings()
     relu()
+    relu_noise()
+    relu_memory()
+    relu_crowd()
+    relu_negative()
     sequence()
     unknown_rank()
     six()

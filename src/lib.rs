@@ -14,8 +14,10 @@
 )]
 
 pub mod admin;
+pub mod align;
 pub mod cli;
 pub mod handover;
+pub mod import;
 pub mod proxy;
 pub mod recorder;
 #[cfg(feature = "replay")]

@@ -61,6 +61,8 @@ def replay(release: Path, folder: Path, run: str, *more: str) -> float:
     """CPU seconds of one replay, all its processes."""
     before = children_cpu()
     command = [release / "inferdiff", "replay", folder / "capture", "--run", folder / run]
+    # Noise and probes are work of their own: what is compared with bare inference is one replay.
+    command += ["--repeats", "1", "--probe", "none"]
     command += ["--model", folder / "mlp.onnx", "--ladder", folder / "ladder.toml", *more]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode not in (0, 3):

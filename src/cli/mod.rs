@@ -1,10 +1,13 @@
 //! The command line: one file per command. Results go to stdout, progress and logs to stderr.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use inferdiff_schemas::capture::CaptureKey;
 
+mod align;
 #[cfg(feature = "replay")]
 mod amount;
 mod captures;
@@ -44,6 +47,7 @@ enum Command {
     Record(Box<record::RecordArgs>),
     #[command(subcommand)]
     Captures(captures::CapturesCommand),
+    Align(align::AlignArgs),
     #[cfg(feature = "replay")]
     Replay(replay::ReplayArgs),
     #[cfg(feature = "replay")]
@@ -119,6 +123,7 @@ pub fn main() -> ExitCode {
     let ended = match cli.command {
         Command::Record(args) => record::run(*args),
         Command::Captures(command) => captures::run(command),
+        Command::Align(args) => align::run(&args),
         #[cfg(feature = "replay")]
         Command::Replay(args) => replay::run(&args),
         #[cfg(feature = "replay")]
@@ -140,6 +145,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The key of an encrypted capture, where a file is named.
+fn encryption_key(file: Option<&Path>) -> Result<Option<CaptureKey>, Failure> {
+    let key = file.map(CaptureKey::read).transpose();
+    key.map_err(|e| Failure::usage(format!("--encryption-key: {e}")))
 }
 
 /// Writes to stdout; a closed pipe (`| head`) is no failure.

@@ -15,6 +15,7 @@ use inferdiff_replay::runner::{Event, Launch, RunError, RunRequest, replay};
 use inferdiff_replay::source::Selection;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Limits;
+use inferdiff_schemas::run::probes::Asking;
 use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
@@ -29,6 +30,9 @@ use crate::report::terminal;
 pub struct ReplayArgs {
     /// The capture's directory.
     capture: PathBuf,
+    /// The key of an encrypted capture. What the run keeps of it (outputs) is not encrypted.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
     /// Model of stages that name none.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -73,6 +77,25 @@ pub struct ReplayArgs {
     /// Which outputs of stages are kept; the reference's always are.
     #[arg(long, value_enum, default_value_t = Keep::Differing)]
     keep_outputs: Keep,
+    /// Processes that replay the reference; its own differences are noise, and a stage whose bits
+    /// differ is replayed once more to know its own. 1: no noise is measured.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    repeats: u32,
+    /// Other ways to ask each stage, on exchanges drawn over the capture: repeat (twice in a row),
+    /// fresh (a new predictor each), batch:N (N as one request), order (shuffled); none.
+    #[arg(
+        long = "probe",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "repeat,fresh,batch:8,order"
+    )]
+    probes: Vec<String>,
+    /// Exchanges that probes ask.
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    probe_sample: u64,
+    /// Seconds after which `fresh` asks no more of a stage.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    probe_seconds: f64,
     /// verdicts.json to stdout instead of the table.
     #[arg(long)]
     json: bool,
@@ -120,6 +143,7 @@ pub fn run(args: &ReplayArgs) -> Ended {
 
 /// Everything that can be wrong is found here, before anything runs.
 fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
+    let asking = asking(args)?;
     let metrics = args.criteria.metrics();
     let given = Given {
         model: args.model.clone(),
@@ -160,7 +184,9 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
     };
     Ok(RunRequest {
         limits,
+        asking,
         capture: args.capture.clone(),
+        encryption_key: args.encryption_key.clone(),
         run: args.run.clone(),
         ladder,
         selection: Selection {
@@ -173,6 +199,28 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         workers: args.workers,
         created: now(),
         environment: environment(),
+    })
+}
+
+fn asking(args: &ReplayArgs) -> Result<Asking, Failure> {
+    if args.repeats == 0 {
+        return Err(Failure::usage(
+            "--repeats 0: the reference is replayed at least once",
+        ));
+    }
+    if !(args.probe_seconds > 0.0) {
+        let seconds = args.probe_seconds;
+        return Err(Failure::usage(format!(
+            "--probe-seconds {seconds}: it must be more than 0"
+        )));
+    }
+    let named = args.probes.iter().filter(|p| *p != "none");
+    let probes = named.map(|p| p.parse()).collect::<Result<_, String>>();
+    Ok(Asking {
+        repeats: args.repeats,
+        probes: probes.map_err(|why| Failure::usage(format!("--probe: {why}")))?,
+        sample: args.probe_sample,
+        seconds: args.probe_seconds,
     })
 }
 

@@ -1,3 +1,5 @@
 //! Verdicts for people.
 
+pub mod junit;
+pub mod markdown;
 pub mod terminal;

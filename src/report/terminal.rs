@@ -5,6 +5,21 @@ use inferdiff_schemas::run::verdicts::{
     Basis, Direction, MetricVerdict, StageVerdict, Verdict, Verdicts,
 };
 
+/// Columns of the table.
+pub(super) const HEADER: [&str; 11] = [
+    "stage",
+    "verdict",
+    "basis",
+    "metric",
+    "reference",
+    "stage",
+    "change, points",
+    "b/c",
+    "flips",
+    "bit-equal",
+    "max abs",
+];
+
 /// The report of a run as text.
 pub fn table(verdicts: &Verdicts) -> String {
     let mut text = format!("{}\n\n", headline(verdicts));
@@ -12,19 +27,7 @@ pub fn table(verdicts: &Verdicts) -> String {
     table
         .load_style(presets::ASCII_BORDERS_ONLY_CONDENSED)
         .set_content_arrangement(ContentArrangement::Disabled)
-        .set_header([
-            "stage",
-            "verdict",
-            "basis",
-            "metric",
-            "reference",
-            "stage",
-            "change, points",
-            "b/c",
-            "flips",
-            "bit-equal",
-            "max abs",
-        ]);
+        .set_header(HEADER);
     for stage in &verdicts.stages {
         table.add_row(row(stage));
     }
@@ -89,7 +92,8 @@ fn named(stage: &StageVerdict) -> String {
     text
 }
 
-fn headline(verdicts: &Verdicts) -> String {
+/// The answer in one line.
+pub(super) fn headline(verdicts: &Verdicts) -> String {
     let of = |v: Verdict| verdicts.stages.iter().filter(move |s| s.verdict == v);
     let mut findings: Vec<String> = of(Verdict::Affects)
         .flat_map(|s| {
@@ -164,7 +168,8 @@ fn magnitude(m: &MetricVerdict) -> (String, String, String) {
     }
 }
 
-fn row(s: &StageVerdict) -> Vec<String> {
+/// One stage, by column.
+pub(super) fn row(s: &StageVerdict) -> Vec<String> {
     let dash = || "-".to_owned();
     let m = s.metrics.first();
     let percent = |v: Option<f64>| v.map_or_else(dash, |v| format!("{:.2} %", 100.0 * v));

@@ -105,6 +105,10 @@ pub fn replay(capture: &Path, run: &Path, more: &[&str]) -> (i32, Value, String)
         args.extend(["--model", &model]);
     }
     args.extend(more);
+    // What they add has its own tests (replay_noise.rs).
+    if !more.contains(&"--repeats") {
+        args.extend(["--repeats", "1", "--probe", "none"]);
+    }
     let out = inferdiff(&args);
     let errors = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(

@@ -38,6 +38,8 @@ pub(super) struct StageData {
     pub production: HashMap<usize, bool>,
     /// The first of the stage's own error texts.
     pub first_error: Option<String>,
+    /// Folders whose answers are those that it is compared with; a later one's win.
+    pub against: Vec<String>,
     /// Exchanges that stand out by name.
     pub named: Named,
 }
@@ -55,54 +57,103 @@ pub(super) struct ItemData {
     pub tie: bool,
     /// Every bit is equal.
     pub bits_equal: bool,
+    /// Beyond the tolerance, or not compared.
+    pub beyond: bool,
     /// Largest minus second largest of the reference.
     pub lead: Option<f64>,
     /// Scalars, BYTES: there is no largest element to speak of.
     pub classes: u64,
 }
 
+/// Where the requests of a run stand.
+pub(super) type Index = HashMap<(Ulid, u64), usize>;
+
+/// The requests, and where each stands.
+pub(super) type Requests<'a> = (&'a [RequestRow], &'a Index);
+
+pub(super) fn index(requests: &[RequestRow]) -> Index {
+    let each = requests.iter().enumerate();
+    each.map(|(i, r)| ((r.recorder, r.seq), i)).collect()
+}
+
+/// Every stage of the ladder against the reference.
 pub(super) fn collect(
     layout: &RunLayout,
     manifest: &Manifest,
-    requests: &[RequestRow],
+    requests: Requests<'_>,
 ) -> Result<Vec<StageData>, JudgeError> {
-    let index: HashMap<(Ulid, u64), usize> = requests
-        .iter()
-        .enumerate()
-        .map(|(i, r)| ((r.recorder, r.seq), i))
-        .collect();
-    manifest
-        .ladder
-        .stages
-        .iter()
-        .map(|stage| {
-            let mut data = StageData {
-                name: stage.name.clone(),
-                is_recorded: stage.runtime == "recorded",
-                stage: stage.clone(),
-                status: optional(read_json(&layout.status(&stage.name)))?,
-                evidence: optional(read_json(&layout.evidence(&stage.name)))?,
-                outcomes: BTreeMap::new(),
-                outputs: Vec::new(),
-                items: BTreeMap::new(),
-                all_bits_equal: true,
-                beyond_tolerance: 0,
-                judged_items: 0,
-                compared_rows: 0,
-                production: HashMap::new(),
-                first_error: None,
-                named: Named::default(),
-            };
-            for chunk in &manifest.chunks {
-                let path = layout.comparisons(&stage.name, &chunk.name);
-                let Some(rows) = optional(read_comparisons(&path))? else {
-                    continue;
-                };
-                add(&mut data, &rows, &index, requests);
-            }
-            Ok(data)
-        })
-        .collect()
+    let reference = &manifest.ladder.stages[0].name;
+    let each = manifest.ladder.stages.iter().map(|stage| {
+        let against = vec![reference.clone()];
+        read(
+            (layout, manifest, requests),
+            stage,
+            stage.name.clone(),
+            against,
+        )
+    });
+    each.collect()
+}
+
+/// The further processes of a stage, each against its own first answers.
+pub(super) fn again(
+    layout: &RunLayout,
+    manifest: &Manifest,
+    requests: Requests<'_>,
+    stage: &Stage,
+) -> Result<Vec<StageData>, JudgeError> {
+    let mut against = vec![manifest.ladder.stages[0].name.clone()];
+    if stage.name != against[0] {
+        against.push(stage.name.clone());
+    }
+    let mut found = Vec::new();
+    for k in 1..manifest.asking.repeats.max(1) {
+        let folder = RunLayout::again(&stage.name, k);
+        let status: Option<StageStatus> = optional(read_json(&layout.status(&folder)))?;
+        if status.is_some() {
+            found.push(read(
+                (layout, manifest, requests),
+                stage,
+                folder,
+                against.clone(),
+            )?);
+        }
+    }
+    Ok(found)
+}
+
+fn read(
+    (layout, manifest, requests): (&RunLayout, &Manifest, Requests<'_>),
+    stage: &Stage,
+    folder: String,
+    against: Vec<String>,
+) -> Result<StageData, JudgeError> {
+    let mut data = StageData {
+        is_recorded: stage.runtime == "recorded",
+        stage: stage.clone(),
+        status: optional(read_json(&layout.status(&folder)))?,
+        evidence: optional(read_json(&layout.evidence(&folder)))?,
+        outcomes: BTreeMap::new(),
+        outputs: Vec::new(),
+        items: BTreeMap::new(),
+        all_bits_equal: true,
+        beyond_tolerance: 0,
+        judged_items: 0,
+        compared_rows: 0,
+        production: HashMap::new(),
+        first_error: None,
+        named: Named::default(),
+        against,
+        name: folder,
+    };
+    for chunk in &manifest.chunks {
+        let path = layout.comparisons(&data.name, &chunk.name);
+        let Some(rows) = optional(read_comparisons(&path))? else {
+            continue;
+        };
+        add(&mut data, &rows, requests);
+    }
+    Ok(data)
 }
 
 pub(super) fn optional<T>(
@@ -115,12 +166,7 @@ pub(super) fn optional<T>(
     }
 }
 
-fn add(
-    data: &mut StageData,
-    rows: &[Comparison],
-    index: &HashMap<(Ulid, u64), usize>,
-    requests: &[RequestRow],
-) {
+fn add(data: &mut StageData, rows: &[Comparison], (requests, index): Requests<'_>) {
     let mut worst: BTreeMap<(Ulid, u64), Outcome> = BTreeMap::new();
     for row in rows {
         let Some(&request) = index.get(&(row.recorder, row.seq)) else {
@@ -164,6 +210,7 @@ fn add(
                 compared: row.outcome == Outcome::Compared,
                 tie: row.reference_tie || row.stage_tie,
                 bits_equal: row.bits_equal,
+                beyond,
                 lead: row.reference_margin,
                 classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
             });

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use inferdiff_schemas::run::verdicts::{
-    Basis, Direction, MetricVerdict, SliceVerdict, StageVerdict, Verdict, Verdicts,
+    Basis, Direction, MetricVerdict, Noise, SliceVerdict, StageVerdict, Verdict, Verdicts,
 };
 
+use super::behaviour::{Selfsame, both};
 use super::collect::StageData;
 use super::sample::{NoiseOf, Sample};
 use super::scores::{Asked, Source};
@@ -22,6 +23,8 @@ struct Judged<'a> {
     sample: Sample,
     /// Of "no effect", where there is a margin to judge by.
     p_value: Option<f64>,
+    /// Of both sides against themselves, where they were asked again.
+    noise: Option<Noise>,
     slices: Vec<SliceVerdict>,
 }
 
@@ -38,27 +41,33 @@ pub(super) fn decide(
         options.cluster_by.as_deref(),
         source.labels,
     )?;
+    let selfsame = stages.iter().map(|data| Selfsame::read(source, data));
+    let selfsame: Vec<Selfsame> = selfsame.collect::<Result<_, _>>()?;
+    let own = selfsame[0].noise(source, &weighting, asked)?;
     let mut judged = Vec::new();
     for (stage, data) in stages.iter().enumerate().skip(1) {
         // Stages of which nothing was compared have failed: they are no part of the family.
         if data.all_bits_equal || data.compared_rows == 0 {
             continue;
         }
-        for (scores, asked) in source.scores(data, asked)?.iter().zip(asked) {
+        let was_asked = selfsame[stage].was_asked() || selfsame[0].was_asked();
+        let theirs = selfsame[stage].noise(source, &weighting, asked)?;
+        let scores = source.scores(data, asked)?;
+        for (((scores, asked), own), theirs) in scores.iter().zip(asked).zip(&own).zip(&theirs) {
             let kind = &asked.metric.kind;
-            let Some(sample) = Sample::new(scores, kind, &weighting, &NoiseOf::new()) else {
+            let (of, noise) = both(own, theirs, was_asked);
+            let Some(sample) = Sample::new(scores, kind, &weighting, &of) else {
                 continue;
             };
-            let p_value = asked.metric.margin.map(|margin| match sample.absolute {
-                true => sample.estimate.p_value(0.0),
-                false => sample.beyond_noise().p_value(margin),
-            });
+            let delta = noise.as_ref().map_or(0.0, |n| n.delta);
+            let p_value = asked.metric.margin.map(|m| sample.p_value(m, delta));
             let slices = sliced(source, options, &weighting, scores, asked)?;
             judged.push(Judged {
                 stage,
                 asked,
                 sample,
                 p_value,
+                noise,
                 slices,
             });
         }
@@ -74,7 +83,7 @@ pub(super) fn decide(
     let verdicts = stages.iter().enumerate().map(|(i, data)| {
         let metrics = decided.remove(&i).unwrap_or_default();
         let (verdict, basis, reason) =
-            rules::stage(data, reference, i == 0, &metrics, !asked.is_empty());
+            rules::stage((stages, &selfsame), i, &metrics, !asked.is_empty());
         StageVerdict {
             name: data.name.clone(),
             verdict,
@@ -86,6 +95,7 @@ pub(super) fn decide(
             named: data.named.first.clone(),
             named_in_all: data.named.all,
             metrics,
+            behaviour: selfsame[i].behaviour.clone(),
         }
     });
     let largest = reference.items.values().max_by_key(|v| v.len());
@@ -145,11 +155,6 @@ fn sliced(
             let Some(s) = Sample::new(part, kind, weighting, &NoiseOf::new()) else {
                 continue;
             };
-            let null = if s.absolute {
-                0.0
-            } else {
-                asked.metric.margin.unwrap_or(0.0)
-            };
             let slice = SliceVerdict {
                 by: by.clone(),
                 value: value.clone(),
@@ -159,7 +164,7 @@ fn sliced(
                 interval: s.estimate.interval(0.95),
                 stands_out: false,
             };
-            found.push((s.estimate.p_value(null), slice));
+            found.push((s.p_value(asked.metric.margin.unwrap_or(0.0), 0.0), slice));
         }
     }
     let discovered = benjamini_hochberg(&found.iter().map(|f| f.0).collect::<Vec<_>>(), ALPHA);
@@ -233,7 +238,7 @@ impl Judged<'_> {
             changed_clusters: clusters.map(|c| c.1),
             unscored: s.unscored,
             excess: s.excess.as_ref().and_then(|e| e.interval(confidence)),
-            noise: None,
+            noise: self.noise,
             slices: self.slices,
         }
     }
@@ -252,15 +257,11 @@ impl Judged<'_> {
         if !rejected {
             return (Verdict::Inconclusive, false);
         }
-        let wide = s.estimate.interval(confidence);
-        let excludes_zero = wide.is_some_and(|[low, high]| high < 0.0 || low > 0.0);
-        let beyond_noise = s.beyond_noise().interval(confidence);
-        match s.absolute {
-            true if excludes_zero => (Verdict::Affects, true),
-            false if beyond_noise.is_some_and(|[_, high]| -high > margin) => {
-                (Verdict::MayAffect, true)
-            }
-            _ => (Verdict::Inconclusive, false),
+        let noise = self.noise.as_ref().map_or(0.0, |n| n.delta);
+        match (s.shows(margin, noise, confidence), s.absolute) {
+            (true, true) => (Verdict::Affects, true),
+            (true, false) => (Verdict::MayAffect, true),
+            (false, _) => (Verdict::Inconclusive, false),
         }
     }
 
@@ -271,7 +272,10 @@ impl Judged<'_> {
             n: s.n,
             delta: s.delta,
             standard_error: s.estimate.standard_error(),
-            null: if s.absolute { 0.0 } else { margin },
+            null: match s.absolute {
+                true => self.noise.as_ref().map_or(0.0, |n| n.delta),
+                false => margin,
+            },
             margin,
             confidence,
             design: s.design(),

@@ -2,6 +2,8 @@
 //! cannot answer.
 
 mod applied;
+pub mod baseline;
+mod behaviour;
 mod collect;
 mod criterion;
 mod decide;
@@ -23,7 +25,7 @@ use inferdiff_schemas::run::{RunFileError, read_json};
 
 use crate::labels::{Joined, join, key_of};
 
-pub use exit::exit_code;
+pub use exit::{Gravity, exit_code};
 
 /// Criteria that replace those of the run.
 #[derive(Debug, Clone, Default)]
@@ -69,7 +71,8 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
         .map(|l| join(l, &requests))
         .transpose()
         .map_err(JudgeError::Criterion)?;
-    let stages = collect::collect(&layout, &manifest, &requests)?;
+    let index = collect::index(&requests);
+    let stages = collect::collect(&layout, &manifest, (&requests, &index))?;
     if let (Some(given), Some(joined)) = (given, &labels) {
         must_match(given, joined, &requests, &stages[0])?;
     }
@@ -77,6 +80,7 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
         layout: &layout,
         manifest: &manifest,
         requests: &requests,
+        index: &index,
         labels: labels.as_ref(),
         batch_axis: stages[0].status.as_ref().is_some_and(|s| s.batch_axis),
     };

@@ -4,17 +4,29 @@ use inferdiff_schemas::run::manifest::StageState;
 use inferdiff_schemas::run::verdicts::{Basis, Direction, MetricVerdict, Verdict};
 
 use super::applied::did_not_act;
+use super::behaviour::{Selfsame, sentence as sentence_of};
 use super::collect::StageData;
 
 /// The verdict of a stage: what ran at all comes first, then bits, then metrics, then tolerance.
 pub(super) fn stage(
-    data: &StageData,
-    reference: &StageData,
-    is_reference: bool,
+    (stages, selfsame): (&[StageData], &[Selfsame]),
+    at: usize,
     metrics: &[MetricVerdict],
     asked: bool,
 ) -> (Verdict, Option<Basis>, String) {
-    if is_reference {
+    let (verdict, basis, why) = plain((stages, selfsame), at, metrics, asked);
+    let behaviour = sentence_of(selfsame[at].behaviour.as_ref());
+    (verdict, basis, format!("{why}{behaviour}"))
+}
+
+fn plain(
+    (stages, selfsame): (&[StageData], &[Selfsame]),
+    at: usize,
+    metrics: &[MetricVerdict],
+    asked: bool,
+) -> (Verdict, Option<Basis>, String) {
+    let (data, reference) = (&stages[at], &stages[0]);
+    if at == 0 {
         let why = "all stages are compared with it".to_owned();
         return (Verdict::Reference, None, why);
     }
@@ -56,9 +68,16 @@ pub(super) fn stage(
         let why = "no item of it could be judged by the metric".to_owned();
         return (Verdict::Inconclusive, None, why);
     }
-    let (n, of) = (data.beyond_tolerance, data.judged_items);
+    let of = data.judged_items;
+    let (n, noisy) = blamed(data, [&selfsame[0], &selfsame[at]]);
+    let noisy = match noisy {
+        0 => String::new(),
+        k => format!(
+            ", beside {k} that one side alone answers beyond it from one process to the next"
+        ),
+    };
     if n == 0 {
-        let why = format!("all {of} items are within tolerance{fault}");
+        let why = format!("all {of} items are within tolerance{noisy}{fault}");
         return (Verdict::Equivalent, Some(Basis::Tolerance), why);
     }
     let need = if asked {
@@ -69,6 +88,21 @@ pub(super) fn stage(
     let why =
         format!("{n} of {of} items are beyond tolerance; whether that matters needs {need}{fault}");
     (Verdict::Inconclusive, Some(Basis::Tolerance), why)
+}
+
+/// Items beyond the tolerance that the stage is blamed for; and those that it is not, because one
+/// side answers them beyond the tolerance by itself.
+fn blamed(data: &StageData, sides: [&Selfsame; 2]) -> (u64, u64) {
+    let [reference, own] = sides.map(Selfsame::beyond);
+    let (mut blamed, mut noisy) = (0, 0);
+    for (output, items) in &data.items {
+        for i in items.iter().filter(|i| i.beyond) {
+            let key = (output.as_str(), i.request, i.item);
+            let by_itself = reference.contains(&key) || own.contains(&key);
+            *(if by_itself { &mut noisy } else { &mut blamed }) += 1;
+        }
+    }
+    (blamed, noisy)
 }
 
 /// Why nothing of a stage can be judged.

@@ -85,21 +85,6 @@ impl Estimate {
             Self::Clusters(_) => "Clopper-Pearson bounds of the changed clusters",
         }
     }
-
-    /// One minus the largest confidence at which the interval lies wholly past `null`, on either
-    /// side where `null` is 0.
-    pub fn p_value(&self, null: f64) -> f64 {
-        let excluded = |p: f64| {
-            self.interval(1.0 - p)
-                .is_some_and(|[low, high]| high < -null || (null == 0.0 && low > 0.0))
-        };
-        let (mut low, mut high) = (0.0f64, 1.0f64);
-        for _ in 0..40 {
-            let p = 0.5 * (low + high);
-            if excluded(p) { high = p } else { low = p }
-        }
-        high
-    }
 }
 
 impl Sample {
@@ -266,9 +251,32 @@ impl Sample {
         }
     }
 
-    /// The estimate that must be past δ for `may_affect`.
-    pub fn beyond_noise(&self) -> &Estimate {
-        self.excess.as_ref().unwrap_or(&self.estimate)
+    /// Whether an effect is shown at two-sided `confidence`. With labels or a user's numbers: Δ is
+    /// past what either side changes by itself, on either side. Agreement: more than δ is lost
+    /// beyond the noise.
+    pub fn shows(&self, margin: f64, noise: f64, confidence: f64) -> bool {
+        if self.absolute {
+            let interval = self.estimate.interval(confidence);
+            return interval.is_some_and(|[low, high]| high < -noise || low > noise);
+        }
+        let excess = self.excess.as_ref().unwrap_or(&self.estimate);
+        excess
+            .interval(confidence)
+            .is_some_and(|[_, high]| high < -margin)
+    }
+
+    /// One minus the largest confidence at which an effect is shown.
+    pub fn p_value(&self, margin: f64, noise: f64) -> f64 {
+        let (mut low, mut high) = (0.0f64, 1.0f64);
+        for _ in 0..40 {
+            let p = 0.5 * (low + high);
+            if self.shows(margin, noise, 1.0 - p) {
+                high = p
+            } else {
+                low = p
+            }
+        }
+        high
     }
 }
 
@@ -353,7 +361,7 @@ mod tests {
                     }
                 });
                 let s = sample(&all, &Kind::Top1, |_| 1.0);
-                let rejected = holm(&[s.estimate.p_value(0.0)], 0.05)[0].1;
+                let rejected = holm(&[s.p_value(0.005, 0.0)], 0.05)[0].1;
                 let [low, high] = s.estimate.interval(0.95).unwrap();
                 alarms += i32::from(rejected && (low > 0.0 || high < 0.0));
             }
@@ -396,11 +404,14 @@ mod tests {
             .collect();
         let s = Sample::new(&all, &Kind::Top1, &weighting, &noise).unwrap();
         assert_eq!(s.flips, 250);
-        assert!(s.estimate.p_value(0.005) < 1e-6, "raw flips are many");
         assert!(
-            s.beyond_noise().p_value(0.005) > 0.1,
-            "but no more than noise"
+            {
+                let raw = sample(&all, &Kind::Top1, |_| 1.0);
+                raw.p_value(0.005, 0.0) < 1e-6
+            },
+            "raw flips are many"
         );
+        assert!(s.p_value(0.005, 0.0) > 0.1, "but no more than noise");
     }
 
     #[test]
@@ -416,7 +427,7 @@ mod tests {
         };
         let worse = of(3.0);
         assert!(
-            worse.delta < -0.05 && worse.estimate.p_value(0.0) < 0.01,
+            worse.delta < -0.05 && worse.p_value(0.005, 0.0) < 0.01,
             "{}",
             worse.delta
         );

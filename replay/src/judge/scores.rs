@@ -11,7 +11,7 @@ use inferdiff_schemas::run::requests::RequestRow;
 use ulid::Ulid;
 
 use super::JudgeError;
-use super::collect::{ItemData, StageData, optional};
+use super::collect::{Index, ItemData, StageData, optional};
 use crate::labels::{Joined, LabelKind, LabelValue};
 use crate::metric::{ItemAnswers, Kind, Metric, Row, Scored, Scorer, Scores};
 
@@ -38,6 +38,7 @@ pub(super) struct Source<'a> {
     pub layout: &'a RunLayout,
     pub manifest: &'a Manifest,
     pub requests: &'a [RequestRow],
+    pub index: &'a Index,
     pub labels: Option<&'a Joined>,
     pub batch_axis: bool,
 }
@@ -131,30 +132,27 @@ impl Source<'_> {
         asked: &[Asked],
         scorers: &mut [(usize, Scorer<'_>)],
     ) -> Result<(), JudgeError> {
-        let reference = &self.manifest.ladder.stages[0].name;
         let mut items: HashMap<(&str, usize), Vec<&ItemData>> = HashMap::new();
         for (output, of) in &stage.items {
             for item in of {
                 items.entry((output, item.request)).or_default().push(item);
             }
         }
-        let index: HashMap<(Ulid, u64), usize> = self
-            .requests
-            .iter()
-            .enumerate()
-            .map(|(i, r)| ((r.recorder, r.seq), i))
-            .collect();
         let mut lost = 0u64;
         for chunk in &self.manifest.chunks {
-            let Some(theirs) = self.answers(reference, &chunk.name)? else {
-                return Err(JudgeError::Criterion(format!(
-                    "the answers of the reference `{reference}` are gone from the run"
-                )));
-            };
+            let mut theirs = Answers::new();
+            for of in &stage.against {
+                let Some(kept) = self.answers(of, &chunk.name)? else {
+                    return Err(JudgeError::Criterion(format!(
+                        "the answers of the stage `{of}` are gone from the run"
+                    )));
+                };
+                theirs.extend(kept);
+            }
             let own = self.answers(&stage.name, &chunk.name)?.unwrap_or_default();
             let mut order: Vec<(usize, &(Ulid, u64))> = theirs
                 .keys()
-                .filter_map(|key| Some((*index.get(key)?, key)))
+                .filter_map(|key| Some((*self.index.get(key)?, key)))
                 .collect();
             order.sort_unstable();
             for (request, key) in order {

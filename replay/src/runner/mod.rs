@@ -2,13 +2,17 @@
 //!
 //! `source → Stage on Runtime → Comparison`, committed chunk by chunk.
 
+mod again;
+mod coalesce;
 mod folder;
 mod message;
 mod orchestrate;
+mod probe;
 mod process;
 mod pulse;
 mod resolved;
 mod stage;
+mod stored;
 mod suspects;
 
 pub use message::{StageMessage, Task};

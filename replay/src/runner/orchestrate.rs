@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inferdiff_schemas::capture::Capture;
+use inferdiff_schemas::capture::{Capture, CaptureKey};
 use inferdiff_schemas::run::ladder::{Ladder, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Limits, Manifest, RUN_FORMAT, StageState, StageStatus};
+use inferdiff_schemas::run::probes::Asking;
 use inferdiff_schemas::run::requests::write_requests;
 use inferdiff_schemas::run::{RunFileError, read_json};
 use inferdiff_schemas::storage::Disk;
@@ -15,11 +16,11 @@ use inferdiff_schemas::xxh3::hash128;
 
 use super::folder::{Held, commit, hold};
 use super::process::Stages;
-use super::suspects;
+use super::{again, suspects};
 use crate::source::{Plan, Selection, SourceError, plan};
 
 /// The stage that stands for production.
-const PRODUCTION: &str = "recorded";
+pub(super) const PRODUCTION: &str = "recorded";
 
 /// How to start a stage process: `program args… --run DIR --stage NAME [--careful | --chunk NAME
 /// --alone ID]`.
@@ -36,6 +37,8 @@ pub struct Launch {
 pub struct RunRequest {
     /// The capture.
     pub capture: PathBuf,
+    /// The file that holds its key, where it is encrypted.
+    pub encryption_key: Option<PathBuf>,
     /// The run directory; new, or of an interrupted equal run.
     pub run: PathBuf,
     /// The resolved ladder.
@@ -44,6 +47,8 @@ pub struct RunRequest {
     pub selection: Selection,
     /// What a stage's process may take.
     pub limits: Limits,
+    /// Further processes and probes, that show what a stage's answers depend on.
+    pub asking: Asking,
     /// `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// Stages beside each other after the reference.
@@ -146,7 +151,11 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub fn prepare(request: &RunRequest) -> Result<(Manifest, Held), RunError> {
-    let capture = Capture::open(Arc::new(Disk), &request.capture).map_err(SourceError::from)?;
+    let key = request.encryption_key.as_deref();
+    let key = key.map(CaptureKey::read).transpose();
+    let key = key.map_err(SourceError::from)?;
+    let capture = Capture::open_with_key(Arc::new(Disk), &request.capture, key.as_ref())
+        .map_err(SourceError::from)?;
     let plan = plan(&capture, &request.selection)?;
     let layout = RunLayout::new(&request.run);
     let manifest = manifest(request, &plan)?;
@@ -208,10 +217,23 @@ pub fn replay(
             reason,
         });
     }
-    let queue = Mutex::new(others.iter());
+    let all = |names: &[String]| beside(request.workers, names, &|name| stage(name).map(|_| ()));
+    all(others)?;
+    // What they tell of a stage is needed of those only that answered.
+    all(&again::wanted(&layout, &manifest)?)?;
+    Ok(manifest)
+}
+
+/// Runs stages, some beside each other; the first error ends it.
+fn beside(
+    workers: usize,
+    names: &[String],
+    stage: &(dyn Fn(&str) -> Result<(), RunError> + Sync),
+) -> Result<(), RunError> {
+    let queue = Mutex::new(names.iter());
     let failure = Mutex::new(None);
     std::thread::scope(|scope| {
-        for _ in 0..request.workers.clamp(1, others.len().max(1)) {
+        for _ in 0..workers.clamp(1, names.len().max(1)) {
             scope.spawn(|| {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
@@ -226,7 +248,7 @@ pub fn replay(
     });
     match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(e) => Err(e),
-        None => Ok(manifest),
+        None => Ok(()),
     }
 }
 
@@ -256,6 +278,7 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         created: request.created.clone(),
         capture: absolute(&request.capture),
+        encryption_key: request.encryption_key.as_deref().map(absolute),
         capture_digest: plan.capture_digest.clone(),
         models,
         ladder,
@@ -268,6 +291,7 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         sample: request.selection.sample,
         seed: request.selection.seed,
         limits: request.limits,
+        asking: request.asking.clone(),
         keep_outputs: request.keep_outputs.clone(),
         environment: request.environment.clone(),
     })

@@ -1,22 +1,22 @@
 //! What a stage process does.
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use inferdiff_schemas::capture::{Capture, Projection};
+use inferdiff_schemas::capture::{Capture, CaptureKey, Projection};
 use inferdiff_schemas::run::evidence::Signature;
 use inferdiff_schemas::run::ladder::{OutputSource, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::{OutputReader, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::outputs::{OutputWriter, StoredAnswer};
 use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
 use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
-use super::{StageMessage, Task};
+use super::stored::Stored;
+use super::{StageMessage, Task, probe};
 use crate::compare::{Compared, Comparer, compare_exchange};
 use crate::runtime::{OpenError, Predictor, Request, Runtimes};
 
@@ -54,6 +54,9 @@ fn work(
     let manifest: Manifest = read_json(&layout.manifest())?;
     let status = match Replay::open(&layout, &manifest, name, runtimes)? {
         Ok(mut replay) => match task {
+            Task::Chunks { .. } if replay.part == Part::Probes => {
+                probe::run(&mut replay, runtimes, tell.0)?
+            }
             Task::Chunks { careful } => replay.run(*careful, tell)?,
             Task::Alone { chunk, id } => return replay.alone(chunk, id, tell),
         },
@@ -87,14 +90,28 @@ impl From<RunFileError> for Unopened {
     }
 }
 
-struct Replay<'a> {
-    layout: &'a RunLayout,
-    manifest: &'a Manifest,
-    stage: &'a Stage,
+/// What of a stage a process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Its answers.
+    First,
+    /// Its answers once more, against the first.
+    Again,
+    /// Its probes.
+    Probes,
+}
+
+pub(super) struct Replay<'a> {
+    pub layout: &'a RunLayout,
+    pub manifest: &'a Manifest,
+    pub stage: &'a Stage,
+    /// The stage's name, or that of its part: where its files go.
+    folder: String,
+    part: Part,
     capture: Capture,
-    predictor: Box<dyn Predictor>,
+    pub predictor: Box<dyn Predictor>,
     is_reference: bool,
-    batch_axis: bool,
+    pub batch_axis: bool,
     open_seconds: f64,
     resolved: Resolved,
     comparer: Comparer,
@@ -124,11 +141,20 @@ impl<'a> Replay<'a> {
         resolved: Resolved,
     ) -> Result<Self, Unopened> {
         let failed = |e: &dyn std::fmt::Display| OpenError::Failed(e.to_string());
-        let index = manifest.ladder.stages.iter().position(|s| s.name == name);
-        let index = index.ok_or_else(|| failed(&format!("the run has no stage `{name}`")))?;
+        // A stage's name holds no slash.
+        let (own, part) = match name.split_once('/') {
+            None => (name, Part::First),
+            Some((own, "probes")) => (own, Part::Probes),
+            Some((own, _)) => (own, Part::Again),
+        };
+        let index = manifest.ladder.stages.iter().position(|s| s.name == own);
+        let index = index.ok_or_else(|| failed(&format!("the run has no stage `{own}`")))?;
         let stage = &manifest.ladder.stages[index];
-        let capture =
-            Capture::open(std::sync::Arc::new(Disk), &manifest.capture).map_err(|e| failed(&e))?;
+        let key = manifest.encryption_key.as_deref().map(CaptureKey::read);
+        let key = key.transpose().map_err(|e| failed(&e))?;
+        let disk = std::sync::Arc::new(Disk);
+        let capture = Capture::open_with_key(disk, &manifest.capture, key.as_ref())
+            .map_err(|e| failed(&e))?;
         let started = Instant::now();
         let predictor = runtimes.open(stage)?;
         let open_seconds = started.elapsed().as_secs_f64();
@@ -155,6 +181,8 @@ impl<'a> Replay<'a> {
             layout,
             manifest,
             stage,
+            folder: name.to_owned(),
+            part,
             capture,
             predictor,
             is_reference,
@@ -169,7 +197,7 @@ impl<'a> Replay<'a> {
         let started = Instant::now();
         for chunk in &self.manifest.chunks {
             // The comparisons are written last, so they are the mark of a committed chunk.
-            let committed = self.layout.comparisons(&self.stage.name, &chunk.name);
+            let committed = self.layout.comparisons(&self.folder, &chunk.name);
             if committed.exists() {
                 pulse.skip(chunk.exchanges());
             } else {
@@ -183,7 +211,7 @@ impl<'a> Replay<'a> {
             });
         }
         write_json(
-            &self.layout.evidence(&self.stage.name),
+            &self.layout.evidence(&self.folder),
             &self.predictor.evidence(),
         )?;
         Ok(StageStatus {
@@ -224,7 +252,7 @@ impl<'a> Replay<'a> {
         let answer = self.answer(exchange);
         pulse.end();
         tell(&StageMessage::Done { exchanges: 1 });
-        resolved::keep(self.layout, &self.stage.name, exchange, answer)?;
+        resolved::keep(self.layout, &self.folder, exchange, answer)?;
         Ok(StageStatus::without(StageState::Completed, String::new()))
     }
 
@@ -235,9 +263,9 @@ impl<'a> Replay<'a> {
         (pulse, tell): Tell<'_>,
     ) -> Result<(), RunFileError> {
         let mut reference = self.reference(chunk)?;
-        let comparisons = self.layout.comparisons(&self.stage.name, &chunk.name);
+        let comparisons = self.layout.comparisons(&self.folder, &chunk.name);
         let mut rows = ComparisonWriter::create(&comparisons)?;
-        let outputs = self.layout.outputs(&self.stage.name, &chunk.name);
+        let outputs = self.layout.outputs(&self.folder, &chunk.name);
         let mut kept = OutputWriter::create(&outputs)?;
         for exchange in self.exchanges(chunk)? {
             let exchange = exchange?;
@@ -264,8 +292,7 @@ impl<'a> Replay<'a> {
     ) -> Result<(), RunFileError> {
         let answer = self.answer(exchange);
         let stage = answer.as_deref().map_err(String::as_str);
-        let key = (exchange.recorder, exchange.seq);
-        let stored = reference.as_mut().map(|r| r.take(key)).transpose()?;
+        let stored = reference.as_mut().map(|r| r.take(exchange)).transpose()?;
         let theirs = match &stored {
             None => stage,
             Some(Some(answer)) => answer.as_deref().map_err(String::as_str),
@@ -282,16 +309,16 @@ impl<'a> Replay<'a> {
         let equal = compare_exchange(&mut self.comparer, &sides, tolerances, &mut |row| {
             rows.push(row)
         })?;
+        let first = self.part == Part::First;
         let keep = match self.manifest.keep_outputs.as_str() {
-            "all" => true,
-            "none" => self.is_reference,
-            _ => self.is_reference || !equal,
+            "all" => first || !equal,
+            "none" => self.is_reference && (first || !equal),
+            _ => (self.is_reference && first) || !equal,
         };
         if keep {
-            let (recorder, seq) = key;
             kept.push(StoredAnswer {
-                recorder,
-                seq,
+                recorder: exchange.recorder,
+                seq: exchange.seq,
                 answer,
             })?;
         }
@@ -299,7 +326,7 @@ impl<'a> Replay<'a> {
     }
 
     /// The exchanges of the chunk, in order, read as they are asked for.
-    fn exchanges(
+    pub fn exchanges(
         &self,
         chunk: &Chunk,
     ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
@@ -339,15 +366,11 @@ impl<'a> Replay<'a> {
     }
 
     fn reference(&self, chunk: &Chunk) -> Result<Option<Stored>, RunFileError> {
-        if self.is_reference {
-            return Ok(None);
+        match self.part {
+            Part::First if self.is_reference => Ok(None),
+            Part::First => Stored::reference(self.layout, self.manifest, chunk).map(Some),
+            _ => Stored::first(self.layout, self.manifest, self.stage, chunk).map(Some),
         }
-        let name = &self.manifest.ladder.stages[0].name;
-        let answers = OutputReader::open(&self.layout.outputs(name, &chunk.name))?;
-        Ok(Some(Stored {
-            answers,
-            passed: HashMap::new(),
-        }))
     }
 
     fn answer(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
@@ -360,7 +383,7 @@ impl<'a> Replay<'a> {
         map_outputs(self.stage, outputs)
     }
 
-    fn items(&self, exchange: &Exchange) -> u32 {
+    pub fn items(&self, exchange: &Exchange) -> u32 {
         let first = exchange.inputs.as_deref().and_then(<[_]>::first);
         let rows = first.and_then(|t| t.shape.first()).copied();
         if self.batch_axis {
@@ -371,34 +394,8 @@ impl<'a> Replay<'a> {
     }
 }
 
-type Key = (ulid::Ulid, u64);
-
-/// The reference's answers, which lie in the order in which they are asked for.
-struct Stored {
-    answers: OutputReader,
-    /// Those that were passed over on the way to another.
-    passed: HashMap<Key, Result<Vec<Tensor>, String>>,
-}
-
-impl Stored {
-    fn take(&mut self, key: Key) -> Result<Option<Result<Vec<Tensor>, String>>, RunFileError> {
-        if let Some(answer) = self.passed.remove(&key) {
-            return Ok(Some(answer));
-        }
-        for stored in self.answers.by_ref() {
-            let stored = stored?;
-            if (stored.recorder, stored.seq) == key {
-                return Ok(Some(stored.answer));
-            }
-            self.passed
-                .insert((stored.recorder, stored.seq), stored.answer);
-        }
-        Ok(None)
-    }
-}
-
 /// Names a stage's outputs as the reference does.
-fn map_outputs(stage: &Stage, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
+pub(super) fn map_outputs(stage: &Stage, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
     if stage.outputs.is_empty() {
         return Ok(outputs);
     }

@@ -9,6 +9,7 @@ mod tango;
 
 pub use bh::benjamini_hochberg;
 pub use binomial::{lower as binomial_lower, upper as binomial_upper};
+pub(crate) use clusters::SplitMix;
 pub use clusters::{Cluster, ClusterEstimate, FEW, Seen};
 pub use holm::holm;
 pub use power::{SoFar, n_to_decide};

@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use ulid::Ulid;
 
+use super::encrypted::{self, is_encrypted};
 use super::meta::read_json;
 use super::rows::{Projection, Rows};
 use super::upkeep::journal;
 use super::upkeep::removed::{self, Removed};
-use super::{CaptureError, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, find_last};
+use super::{
+    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, find_last,
+};
 use crate::Exchange;
 use crate::storage::{Entry, ReadFile, Storage};
 
@@ -46,8 +49,18 @@ impl std::fmt::Debug for Segment {
     }
 }
 
+impl Segment {
+    /// Its footer and its columns are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        let groups = self.footer.metadata.row_groups();
+        let mut columns = groups.iter().flat_map(|g| g.columns());
+        columns.any(|c| c.crypto_metadata().is_some())
+    }
+}
+
 /// A capture, opened for reading. What is written later is not seen.
 pub struct Capture {
+    key: Option<CaptureKey>,
     storage: Arc<dyn Storage>,
     layout: Layout,
     meta: CaptureMeta,
@@ -77,9 +90,23 @@ impl Capture {
     /// # Errors
     /// [`CaptureError::NotACapture`], [`CaptureError::TooNew`], and storage errors.
     pub fn open(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self, CaptureError> {
+        Self::open_with_key(storage, dir, None)
+    }
+
+    /// Opens a capture of which segments may be encrypted with `key`.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`]; [`CaptureError::NoKey`] and [`CaptureError::WrongKey`] where a
+    /// segment is encrypted otherwise: what cannot be read must not be left out in silence.
+    pub fn open_with_key(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        key: Option<&CaptureKey>,
+    ) -> Result<Self, CaptureError> {
         let layout = Layout::new(dir);
         let meta = read_meta(storage.as_ref(), &layout)?;
         let mut capture = Self {
+            key: key.cloned(),
             storage,
             layout,
             meta,
@@ -253,6 +280,7 @@ impl Capture {
                     segments.extend(segment);
                     unreadable.extend(damage);
                 }
+                Err(e) if e.needs_key() => return Err(e),
                 Err(e) => unreadable.push(e),
             }
         }
@@ -280,8 +308,13 @@ impl Capture {
             opened = self.storage.open(&path);
         }
         let file: Arc<dyn ReadFile> = opened.map_err(CaptureError::io("open", &path))?.into();
-        let read = CaptureError::io("read", &path);
-        let Some(footer) = find_last(file.as_ref(), Some(id)).map_err(read)? else {
+        let read = || CaptureError::io("read", &path);
+        let last = if is_encrypted(file.as_ref()).map_err(read())? {
+            encrypted::footer(&file, &path, id, self.key.as_ref())?
+        } else {
+            find_last(file.as_ref(), Some(id)).map_err(read())?
+        };
+        let Some(footer) = last else {
             if sealed {
                 let why = "no footer in it names this segment";
                 return Err(CaptureError::damaged(path, why));

@@ -143,7 +143,7 @@ fn damaged(path: &std::path::Path, row_group: usize, why: String) -> CaptureErro
 
 /// The Parquet reader panics on some damaged pages (an index into a dictionary that is not there);
 /// whoever reads a damaged capture must outlive that. What panicked is not used again.
-fn unless_it_panics<T, E: std::fmt::Display>(
+pub(super) fn unless_it_panics<T, E: std::fmt::Display>(
     read: impl FnOnce() -> Result<T, E>,
 ) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read))

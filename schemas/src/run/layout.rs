@@ -39,6 +39,21 @@ impl RunLayout {
         self.root.join("stages").join(stage)
     }
 
+    /// The stage's k-th process after the first, as a stage of its own below it: `<name>/again-<k>`.
+    pub fn again(stage: &str, k: u32) -> String {
+        format!("{stage}/again-{k}")
+    }
+
+    /// The process that probes the stage, as a stage of its own below it: `<name>/probes`.
+    pub fn probing(stage: &str) -> String {
+        format!("{stage}/probes")
+    }
+
+    /// `stages/<name>/probes.json`.
+    pub fn probes(&self, stage: &str) -> PathBuf {
+        self.stage(stage).join("probes.json")
+    }
+
     /// `stages/<name>/status.json`.
     pub fn status(&self, stage: &str) -> PathBuf {
         self.stage(stage).join("status.json")

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::ladder::Ladder;
+use super::probes::Asking;
 
 /// Version of the run format written by this build.
 pub const RUN_FORMAT: u32 = 1;
@@ -21,6 +22,9 @@ pub struct Manifest {
     pub created: String,
     /// The capture, absolute.
     pub capture: PathBuf,
+    /// The file that holds the key of an encrypted capture, absolute.
+    #[serde(default)]
+    pub encryption_key: Option<PathBuf>,
     /// XXH3-128 over the ids, rows and bytes of the segments read, hex.
     pub capture_digest: String,
     /// XXH3-128 of each model file of the ladder, hex, by path.
@@ -50,6 +54,9 @@ pub struct Manifest {
     /// What a stage's process may take.
     #[serde(default)]
     pub limits: Limits,
+    /// What is asked beside the replay itself.
+    #[serde(default = "Asking::nothing")]
+    pub asking: Asking,
     /// Which outputs are kept: `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// OS, CPU and the like of the machine that ran it.

@@ -8,6 +8,8 @@
 //!   stages/<name>/evidence.json          what the stage really executed
 //!   stages/<name>/comparisons/*.parquet  one row per (recorder, seq, item, output): numbers only
 //!   stages/<name>/outputs/*.parquet      the reference's always, a stage's where its bits differ
+//!   stages/<name>/again-<k>/…            the stage once more in a fresh process, against its own first answers
+//!   stages/<name>/probes.json            the stage asked in other ways
 //!   verdicts.json
 //! ```
 
@@ -19,6 +21,7 @@ pub mod ladder;
 pub mod layout;
 pub mod manifest;
 pub mod outputs;
+pub mod probes;
 pub mod requests;
 pub mod verdicts;
 

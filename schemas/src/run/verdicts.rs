@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::probes::ProbeResult;
+
 /// The judgement of a stage, by the rules of `docs/verdicts.md`, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,6 +122,52 @@ pub struct StageVerdict {
     pub named_in_all: u64,
     /// Numbers by metric.
     pub metrics: Vec<MetricVerdict>,
+    /// What its answers depend on beside the request; `None` where nothing was asked.
+    #[serde(default)]
+    pub behaviour: Option<Behaviour>,
+}
+
+/// On what, beside the request, a stage's answers depend.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Behaviour {
+    /// A fresh process, or a fresh predictor, answers the same request with other bits.
+    pub nondeterministic: bool,
+    /// Its answer depends on what it was asked before.
+    pub stateful: bool,
+    /// Its answer depends, beyond the tolerance, on what shares its batch.
+    pub batch_variant: bool,
+    /// Its further processes, against its first.
+    pub again: Vec<Again>,
+    /// The probes that were run.
+    pub probes: Vec<ProbeResult>,
+    /// What could not be asked, and why.
+    pub problems: Vec<String>,
+}
+
+impl Behaviour {
+    /// The names of what was found, in words.
+    pub fn found(&self) -> Vec<&'static str> {
+        let all = [
+            (self.nondeterministic, "nondeterministic"),
+            (self.stateful, "stateful"),
+            (self.batch_variant, "batch-variant"),
+        ];
+        all.into_iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, name)| name)
+            .collect()
+    }
+}
+
+/// A further process of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Again {
+    /// Items that both processes answered.
+    pub items: u64,
+    /// Items of which any bit differs.
+    pub differing: u64,
+    /// Items beyond the tolerance, or answered by one process only.
+    pub beyond_tolerance: u64,
 }
 
 /// An exchange that stands out.

@@ -1,0 +1,85 @@
+"""`judge`: other criteria on a finished run give what a fresh replay would give; baselines."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import FIXTURE
+from junitparser import JUnitXml
+from test_align import run
+
+LADDER = """
+[[stage]]
+name = "off"
+runtime = "onnxruntime"
+[[stage]]
+name = "all"
+inherits = "off"
+graph_optimization = "all"
+[[stage]]
+name = "int8"
+inherits = "off"
+model = "{model}"
+"""
+
+
+def replayed(tmp_path: Path, name: str, model: str, *more: str, code: int) -> Path:
+    """A run of the held-out digits; `model` is the one of the stage `int8`."""
+    capture = tmp_path / "capture"
+    if not capture.exists():
+        saved = tmp_path / "saved"
+        saved.mkdir()
+        for i, image in enumerate(np.load(FIXTURE / "heldout.npz")["images"]):
+            np.savez(saved / f"digit-{i:04}.npz", image=image[None])
+        run("captures", "import", saved, "-o", capture, "--model", "digits")
+    ladder = tmp_path / f"{name}.toml"
+    ladder.write_text(LADDER.format(model=FIXTURE / f"digits.{model}.onnx"))
+    folder = tmp_path / name
+    run(
+        "replay", capture, "--model", FIXTURE / "digits.fp32.onnx", "--ladder", ladder,
+        "--run", folder, *more, code=code,
+    )
+    return folder
+
+
+LABELS = ("--labels", FIXTURE / "labels.parquet", "--metric", "top1@logits")
+
+
+@pytest.mark.parametrize(
+    "criteria",
+    [(*LABELS,), (*LABELS, "--margin", "0.2"), ("--metric", "top1@logits"), ("--metric", "top1@logits", "--margin", "0.3")],
+)
+def test_other_criteria_give_what_a_fresh_replay_would_give(tmp_path, criteria) -> None:
+    plain = replayed(tmp_path, "plain", "int8-bad", code=None)
+    judged = json.loads(run("judge", plain, *criteria, "--json", code=None))
+    fresh = replayed(tmp_path, "fresh", "int8-bad", *criteria, code=None)
+    expected = json.loads((fresh / "verdicts.json").read_text())
+    assert judged == expected
+    assert judged != json.loads(run("judge", plain, "--json", code=None))
+
+
+def test_only_what_is_worse_than_the_baseline_fails(tmp_path) -> None:
+    good = replayed(tmp_path, "good", "int8", *LABELS, code=None)
+    bad = replayed(tmp_path, "bad", "int8-bad", *LABELS, code=1)
+    run("judge", bad, *LABELS, code=1)
+    said = run("judge", bad, *LABELS, "--baseline", bad)
+    assert "int8: affects as before" in said
+    files = ("--markdown", tmp_path / "r.md", "--junit", tmp_path / "r.xml")
+    said = run("judge", bad, *LABELS, "--baseline", good, *files, code=1)
+    assert "int8: WORSE: affects, was" in said
+    run("judge", good, *LABELS, "--baseline", bad)
+    report = JUnitXml.fromfile(str(tmp_path / "r.xml"))
+    assert (report.tests, report.failures, report.errors) == (2, 1, 0)
+    (suite,) = report
+    failed = [case.name for case in suite if not case.is_passed]
+    assert failed == ["int8"]
+    text = (tmp_path / "r.md").read_text()
+    assert text.startswith("**int8 lowers") and "| int8 | yes | affects, was" in text
+    assert len({line.count(" | ") for line in text.splitlines() if line.startswith("| ") and "b/c" in line or "AFFECTS" in line}) == 1
+    # Without a baseline the harm itself fails.
+    run("judge", bad, *LABELS, "--junit", tmp_path / "alone.xml", code=1)
+    alone = JUnitXml.fromfile(str(tmp_path / "alone.xml"))
+    assert (alone.tests, alone.failures) == (2, 1)
+    assert "--baseline" in run("judge", bad, "--baseline", tmp_path / "none", code=2)
+
