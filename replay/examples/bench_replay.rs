@@ -1,6 +1,7 @@
 //! For `scripts/bench replay`: makes a capture of random rows, and runs a bare `ort` loop over it.
 //!
-//! `bench_replay capture DIR REQUESTS BATCH WIDTH` · `bench_replay bare LIBRARY MODEL DIR`
+//! `bench_replay capture DIR REQUESTS BATCH WIDTH` · `bench_replay bare LIBRARY MODEL DIR` ·
+//! `bench_replay read DIR`
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -30,6 +31,7 @@ fn main() {
             Path::new(&args[3]),
             Path::new(&args[4]),
         ),
+        "read" => read(Path::new(&args[2])),
         other => unreachable!("no command {other}"),
     }
 }
@@ -114,6 +116,20 @@ fn bare(library: &Path, model: &Path, dir: &Path) {
         seconds += cpu() - before;
     }
     println!("{} {seconds}", inputs.len());
+}
+
+/// Every row as a stage process reads it; prints CPU seconds.
+fn read(dir: &Path) {
+    let before = cpu();
+    let capture = Capture::open(Arc::new(Disk), dir).unwrap();
+    for segment in capture.segments() {
+        for group in 0..segment.row_groups {
+            for rows in capture.stream(segment, group, Projection::Tensors).unwrap() {
+                std::hint::black_box(rows.unwrap());
+            }
+        }
+    }
+    println!("{}", cpu() - before);
 }
 
 /// User and system seconds of this process.

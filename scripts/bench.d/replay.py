@@ -1,10 +1,12 @@
 """CPU of all replay processes per request against a bare `ort` loop over the same inputs.
 
-Two stages (off, all), one thread. Start-up (a replay of one exchange) is reported apart.
+Two stages (off, all), one thread. Start-up (a replay of one exchange) is reported apart. Beside it:
+the comparison alone, reading alone, what people do today, and memory over the number of rows.
+`replay.py RELEASE_FOLDER [compare|memory|WIDTHxLAYERSxBATCH]…` measures only those.
 """
 
 import json
-import resource
+import os
 import shutil
 import subprocess
 import sys
@@ -51,60 +53,97 @@ def mlp(path: Path, width: int, layers: int) -> None:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def children_cpu() -> float:
-    """User and system seconds of all children that ended."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
-
-
-def replay(release: Path, folder: Path, run: str, *more: str) -> float:
-    """CPU seconds of one replay, all its processes."""
-    before = children_cpu()
+def replay(release: Path, folder: Path, run: str, *more: str) -> tuple[float, int]:
+    """CPU seconds of one replay, all its processes, and KiB of the largest of them."""
     command = [release / "inferdiff", "replay", folder / "capture", "--run", folder / run]
     # Noise and probes are work of their own: what is compared with bare inference is one replay.
     command += ["--repeats", "1", "--probe", "none"]
     command += ["--model", folder / "mlp.onnx", "--ladder", folder / "ladder.toml", *more]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    if ended.returncode not in (0, 3):
-        sys.exit(ended.stderr)
-    spent = children_cpu() - before
+    with (folder / "stderr").open("w") as stderr:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode not in (0, 3):
+        sys.exit((folder / "stderr").read_text())
     verdicts = json.loads((folder / run / "verdicts.json").read_text())
     assert verdicts["stages"][1]["verdict"] in ("equivalent", "identical"), verdicts
-    return spent
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+
+
+def prepare(release: Path, folder: Path, width: int, layers: int, batch: int, requests: int) -> None:
+    """Model, ladder and capture."""
+    mlp(folder / "mlp.onnx", width, layers)
+    (folder / "ladder.toml").write_text(LADDER)
+    sizes = [str(n) for n in (requests, batch, width)]
+    subprocess.run([release / "examples/bench_replay", "capture", folder / "capture", *sizes], check=True)
+
+
+def printed(*command: object) -> str:
+    """What a command prints."""
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def workload(release: Path, folder: Path, width: int, layers: int, batch: int, requests: int) -> None:
+    """One model: replay against bare inference, and the peers."""
+    prepare(release, folder, width, layers, batch, requests)
+    library = next(Path(".venv").glob("lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so*"))
+    tool, capture = release / "examples/bench_replay", folder / "capture"
+    rounds = []
+    for i in range(3):
+        bare = float(printed(tool, "bare", library, folder / "mlp.onnx", capture).split()[1])
+        begin, _ = replay(release, folder, f"start{i}", "--limit", "1")
+        whole, _ = replay(release, folder, f"run{i}")
+        rounds.append(((whole - begin) / bare, bare / requests, (whole - begin) / requests, begin))
+        shutil.rmtree(folder / f"run{i}")
+    rounds.sort()
+    ratio, bare, ours, begin = rounds[1]
+    title = f"MLP {width}x{layers} batch {batch}"
+    print(
+        f"{title}, {requests} requests, two stages: "
+        f"bare {bare * 1e6:.1f} us, replay {ours * 1e6:.1f} us CPU/request: "
+        f"{ratio:.2f} x ({rounds[0][0]:.2f}..{rounds[-1][0]:.2f}); start-up {begin:.2f} s"
+    )
+    reading = float(printed(tool, "read", capture)) / requests
+    peers = Path(__file__).with_name("replay_peers.py")
+    some = min(requests, 3000 if batch == 1 else 500)
+    seconds = json.loads(printed(sys.executable, peers, folder / "mlp.onnx", capture, some))
+    theirs = seconds.pop("pyarrow reading")
+    print(f"{title}: reading {reading * 1e6:.2f} us/request, pyarrow {theirs * 1e6:.2f} us")
+    for name, peer in seconds.items():
+        print(f"{title}: {name} {peer * 1e6:.0f} us CPU/request, {peer / bare:.1f} x")
+
+
+def memory(release: Path, folder: Path) -> None:
+    """Peak memory of the largest process over ten times the rows."""
+    peaks = []
+    for rows in (10_000, 100_000):
+        own = folder / str(rows)
+        own.mkdir()
+        prepare(release, own, 64, 4, 1, rows)
+        peaks.append(replay(release, own, "run")[1])
+    print(
+        f"peak memory of the largest process: {peaks[0] / 1024:.0f} MiB at 10,000 rows, "
+        f"{peaks[1] / 1024:.0f} MiB at 100,000: {peaks[1] / peaks[0]:.2f} x"
+    )
 
 
 def main() -> None:
-    """replay.py RELEASE_FOLDER"""
+    """replay.py RELEASE_FOLDER [WHAT]…"""
     release = Path(sys.argv[1]).resolve()
-    library = next(Path(".venv").glob("lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so*"))
-    tool = release / "examples/bench_replay"
-    print(describe())
+    asked = sys.argv[2:]
+    print(describe(), flush=True)
+    if not asked or "compare" in asked:
+        print(printed(release / "examples/bench_compare", "0.5"), end="", flush=True)
     workloads = ((64, 4, 1, 40000), (512, 8, 1, 20000), (512, 8, 32, 5000))
-    for width, layers, batch, requests in workloads:
-        folder = Path(tempfile.mkdtemp(prefix="bench-replay-"))
-        try:
-            mlp(folder / "mlp.onnx", width, layers)
-            (folder / "ladder.toml").write_text(LADDER)
-            sizes = [str(n) for n in (requests, batch, width)]
-            subprocess.run([tool, "capture", folder / "capture", *sizes], check=True)
-            command = [tool, "bare", library, folder / "mlp.onnx", folder / "capture"]
-            ratios = []
-            for i in range(3):
-                out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-                n, bare = int(out.split()[0]), float(out.split()[1])
-                begin = replay(release, folder, f"start{i}", "--limit", "1")
-                whole = replay(release, folder, f"run{i}")
-                ratios.append(((whole - begin) / bare, bare / n, (whole - begin) / n, begin))
-                shutil.rmtree(folder / f"run{i}")
-            ratio, bare, ours, begin = sorted(ratios)[1]
-            print(
-                f"MLP {width}x{layers} batch {batch}, {requests} requests, two stages: "
-                f"bare {bare * 1e6:.1f} us, replay {ours * 1e6:.1f} us CPU/request: "
-                f"{ratio:.2f} x ({sorted(ratios)[0][0]:.2f}..{sorted(ratios)[-1][0]:.2f}); "
-                f"start-up {begin:.2f} s"
-            )
-        finally:
-            shutil.rmtree(folder)
+    for shape in workloads:
+        if asked and "x".join(str(n) for n in shape[:3]) not in asked:
+            continue
+        with tempfile.TemporaryDirectory(prefix="bench-replay-") as folder:
+            workload(release, Path(folder), *shape)
+        sys.stdout.flush()
+    if not asked or "memory" in asked:
+        with tempfile.TemporaryDirectory(prefix="bench-replay-") as folder:
+            memory(release, Path(folder))
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use inferdiff_schemas::run::comparison::{Comparison, Outcome};
+use inferdiff_schemas::run::comparison::{ComparisonRow, Numbers, Outcome};
 use inferdiff_schemas::run::ladder::Tolerance;
 use inferdiff_schemas::{Datatype, Exchange, Tensor};
 
-use super::{Numbers, compare_item, tolerance_for};
+use super::{Comparer, tolerance_for};
 
 /// What one side answered: tensors, or its own words for why not.
 pub type Answer<'a> = Result<&'a [Tensor], &'a str>;
@@ -26,103 +26,104 @@ pub struct Compared<'a> {
     pub items: u32,
 }
 
-/// Appends one row per item and output of the reference (or of the stage, where the reference has
-/// no answer; one nameless row per item where nobody has).
-pub fn compare_exchange(
+/// Tells one row per item and output of the reference (or of the stage, where the reference has no
+/// answer; one nameless row per item where nobody has). Returns whether every bit was equal.
+///
+/// # Errors
+/// Those of `tell`.
+pub fn compare_exchange<E>(
+    comparer: &mut Comparer,
     sides: &Compared<'_>,
     tolerances: &BTreeMap<String, Tolerance>,
-    rows: &mut Vec<Comparison>,
-) {
-    let blank = |item, output: &str, outcome, error: Option<&str>| Comparison {
+    tell: &mut impl FnMut(&ComparisonRow<'_>) -> Result<(), E>,
+) -> Result<bool, E> {
+    let blank = ComparisonRow {
         recorder: sides.exchange.recorder,
         seq: sides.exchange.seq,
-        item,
-        output: output.to_owned(),
-        outcome,
-        error: error.map(str::to_owned),
-        datatype: String::new(),
-        shape: Vec::new(),
-        elements: 0,
-        bits_equal: false,
+        item: 0,
+        output: "",
+        outcome: Outcome::Compared,
+        error: None,
+        datatype: "",
+        shape: &[],
         production_equal: None,
-        max_abs: None,
-        mean_abs: None,
-        max_rel: None,
-        rel_l2: None,
-        cosine: None,
-        log_norm_ratio: None,
-        max_ulp: None,
-        violations: 0,
         rtol: 0.0,
         atol: 0.0,
-        nonfinite_mismatches: 0,
-        nonfinite_matched: 0,
-        worst_index: None,
-        reference_top1: None,
-        stage_top1: None,
-        reference_margin: None,
-        reference_tie: false,
-        stage_tie: false,
+        numbers: Numbers::default(),
     };
     let (outputs, failure) = match (sides.reference, sides.stage) {
         (Ok(reference), Ok(_)) => (reference, None),
         (Ok(reference), Err(e)) => (reference, Some((Outcome::StageFailed, e))),
         (Err(e), Ok(stage)) => (stage, Some((Outcome::ReferenceFailed, e))),
         (Err(e), Err(_)) => {
-            let produced = sides.exchange.outputs.as_ref().map(|_| false);
-            rows.extend((0..sides.items).map(|i| Comparison {
-                production_equal: produced,
-                ..blank(i, "", Outcome::BothFailed, Some(e))
-            }));
-            return;
+            for item in 0..sides.items {
+                tell(&ComparisonRow {
+                    item,
+                    outcome: Outcome::BothFailed,
+                    error: Some(e),
+                    production_equal: sides.exchange.outputs.as_ref().map(|_| false),
+                    ..blank
+                })?;
+            }
+            return Ok(false);
         }
     };
+    let named = |tensors: &'_ [Tensor], name: &str| tensors.iter().position(|t| t.name == name);
+    let mut all_equal = true;
     for output in outputs {
-        let whole = Item::whole(output);
-        let items = if sides.batch_axis {
-            Item::rows(output)
-        } else {
-            vec![whole]
-        };
-        let stage = sides
-            .stage
-            .ok()
-            .and_then(|s| s.iter().find(|t| t.name == output.name));
-        let stage_items = match stage {
-            Some(t) if sides.batch_axis => Item::rows(t),
-            Some(t) => vec![Item::whole(t)],
-            None => Vec::new(),
-        };
+        let stage = sides.stage.ok();
+        let stage = stage.and_then(|s| Some(&s[named(s, &output.name)?]));
         let recorded = sides.exchange.outputs.as_deref().unwrap_or_default();
-        let produced = recorded.iter().find(|t| t.name == output.name);
+        let produced = named(recorded, &output.name).map(|at| &recorded[at]);
+        // A stage without an answer does not reproduce production's.
+        let production_equal = produced.map(|p| stage.is_some_and(|s| same(p, s)));
+        // Before shapes: BYTES have no rows of equal size, so they are not cut into items.
+        let mismatch = stage.filter(|s| !comparable(output, s));
+        let mismatch = mismatch.map(|s| format!("the stage's output is {}", s.datatype));
+        let tolerance = tolerance_for(&output.name, output.datatype, tolerances);
+        let theirs = stage.map(|s| Items::of(s, sides.batch_axis));
+        let items = Items::of(output, sides.batch_axis);
+        let other_shape = theirs
+            .as_ref()
+            .filter(|t| (t.count, t.shape) != (items.count, items.shape))
+            .map(|t| format!("the stage's shape is {:?}", t.tensor.shape));
         for (i, reference) in items.iter().enumerate() {
-            let index = u32::try_from(i).unwrap_or(u32::MAX);
-            let mut row = blank(index, &output.name, Outcome::Compared, None);
-            row.datatype = output.datatype.name().to_owned();
-            row.shape = reference.shape.to_vec();
-            match (failure, stage_items.get(i)) {
-                (Some((outcome, error)), _) => {
-                    (row.outcome, row.error) = (outcome, Some(error.to_owned()));
+            let mut row = ComparisonRow {
+                item: u32::try_from(i).unwrap_or(u32::MAX),
+                output: &output.name,
+                datatype: output.datatype.name(),
+                shape: reference.shape,
+                production_equal,
+                ..blank
+            };
+            match (
+                failure,
+                mismatch.as_deref(),
+                theirs.as_ref().map(|t| t.get(i)),
+            ) {
+                (Some((outcome, error)), ..) => {
+                    (row.outcome, row.error) = (outcome, Some(error));
                 }
-                (None, _) if stage.is_none() => row.outcome = lacking(sides.exchange, output),
-                // Before shapes: BYTES have no rows of equal size, so they are not cut into items.
-                (None, _) if stage.is_some_and(|t| !comparable(output, t)) => {
-                    row.outcome = Outcome::DatatypeMismatch;
-                    row.error = stage.map(|t| format!("the stage's output is {}", t.datatype));
+                (None, Some(why), _) => {
+                    (row.outcome, row.error) = (Outcome::DatatypeMismatch, Some(why));
                 }
-                (None, None) => row.outcome = Outcome::ShapeMismatch,
-                (None, Some(theirs)) => compare_rows(&mut row, reference, theirs, tolerances),
+                (None, None, None) => row.outcome = lacking(sides.exchange, output),
+                (None, None, Some(theirs)) => match other_shape.as_deref() {
+                    Some(why) => (row.outcome, row.error) = (Outcome::ShapeMismatch, Some(why)),
+                    None => {
+                        (row.rtol, row.atol) = (tolerance.rtol, tolerance.atol);
+                        row.numbers = numbers(comparer, &reference, &theirs, tolerance);
+                    }
+                },
             }
             if row.outcome != Outcome::Compared {
-                one_sided(&mut row, reference);
+                one_sided(comparer, &mut row, &reference);
             }
-            if let Some(produced) = produced {
-                // A stage without an answer does not reproduce production's.
-                row.production_equal = Some(stage.is_some_and(|s| same(produced, s)));
-            }
-            rows.push(row);
+            all_equal &= row.numbers.bits_equal;
+            tell(&row)?;
         }
     }
+    Ok(all_equal)
 }
 
 /// A client that names outputs gets no others: production's answer then lacks the rest.
@@ -142,75 +143,50 @@ fn same(a: &Tensor, b: &Tensor) -> bool {
     a.datatype == b.datatype && a.shape == b.shape && a.data == b.data
 }
 
-/// What the answering side alone still says, where the two cannot be compared: its own top-1. Without
-/// it a stage that lacks an answer would be scored beside a reference that seems to lack one too.
-fn one_sided(row: &mut Comparison, item: &Item<'_>) {
-    let exact = Tolerance {
-        rtol: 0.0,
-        atol: 0.0,
-    };
-    let side = (item.datatype, item.data);
-    let own = compare_item(item.elements, side, side, exact);
-    match row.outcome {
-        Outcome::ReferenceFailed => {
-            row.stage_top1 = own.stage_top1;
-            row.stage_tie = own.stage_tie;
-        }
-        _ => {
-            row.reference_top1 = own.reference_top1;
-            row.reference_margin = own.reference_margin;
-            row.reference_tie = own.reference_tie;
-        }
-    }
-}
-
-fn compare_rows(
-    row: &mut Comparison,
+fn numbers(
+    comparer: &mut Comparer,
     reference: &Item<'_>,
     stage: &Item<'_>,
-    tolerances: &BTreeMap<String, Tolerance>,
-) {
-    if reference.shape != stage.shape {
-        row.outcome = Outcome::ShapeMismatch;
-        row.error = Some(format!("the stage's item has shape {:?}", stage.shape));
-        return;
-    }
-    let tolerance = tolerance_for(&row.output, reference.datatype, tolerances);
-    (row.rtol, row.atol) = (tolerance.rtol, tolerance.atol);
-    let numbers = if reference.datatype == Datatype::Bytes {
+    tolerance: Tolerance,
+) -> Numbers {
+    if reference.datatype == Datatype::Bytes {
         let equal = reference.data == stage.data;
-        Numbers {
+        return Numbers {
             elements: reference.elements as u64,
             bits_equal: equal,
             violations: u64::from(!equal),
             ..Numbers::default()
-        }
-    } else {
-        compare_item(
-            reference.elements,
-            (reference.datatype, reference.data),
-            (stage.datatype, stage.data),
-            tolerance,
-        )
+        };
+    }
+    comparer.item(
+        reference.elements,
+        (reference.datatype, reference.data),
+        (stage.datatype, stage.data),
+        tolerance,
+    )
+}
+
+/// What the answering side alone still says, where the two cannot be compared: its own top-1. Without
+/// it a stage that lacks an answer would be scored beside a reference that seems to lack one too.
+fn one_sided(comparer: &mut Comparer, row: &mut ComparisonRow<'_>, item: &Item<'_>) {
+    let exact = Tolerance {
+        rtol: 0.0,
+        atol: 0.0,
     };
-    row.elements = numbers.elements;
-    row.bits_equal = numbers.bits_equal;
-    row.max_abs = numbers.max_abs;
-    row.mean_abs = numbers.mean_abs;
-    row.max_rel = numbers.max_rel;
-    row.rel_l2 = numbers.rel_l2;
-    row.cosine = numbers.cosine;
-    row.log_norm_ratio = numbers.log_norm_ratio;
-    row.max_ulp = numbers.max_ulp;
-    row.violations = numbers.violations;
-    row.nonfinite_mismatches = numbers.nonfinite_mismatches;
-    row.nonfinite_matched = numbers.nonfinite_matched;
-    row.worst_index = numbers.worst_index;
-    row.reference_top1 = numbers.reference_top1;
-    row.stage_top1 = numbers.stage_top1;
-    row.reference_margin = numbers.reference_margin;
-    row.reference_tie = numbers.reference_tie;
-    row.stage_tie = numbers.stage_tie;
+    let own = numbers(comparer, item, item, exact);
+    row.numbers = match row.outcome {
+        Outcome::ReferenceFailed => Numbers {
+            stage_top1: own.stage_top1,
+            stage_tie: own.stage_tie,
+            ..Numbers::default()
+        },
+        _ => Numbers {
+            reference_top1: own.reference_top1,
+            reference_margin: own.reference_margin,
+            reference_tie: own.reference_tie,
+            ..Numbers::default()
+        },
+    };
 }
 
 /// One row of a tensor, or all of it.
@@ -221,40 +197,60 @@ struct Item<'a> {
     data: &'a [u8],
 }
 
-impl<'a> Item<'a> {
-    fn whole(t: &'a Tensor) -> Self {
-        let data = t.data.as_deref().unwrap_or_default();
-        let elements = t
-            .elements()
-            .ok()
-            .and_then(|n| usize::try_from(n).ok())
-            .unwrap_or(0);
-        Self {
-            datatype: t.datatype,
-            shape: &t.shape,
+/// The rows of axis 0, or the whole tensor.
+struct Items<'a> {
+    tensor: &'a Tensor,
+    shape: &'a [i64],
+    count: usize,
+    elements: usize,
+}
+
+impl<'a> Items<'a> {
+    /// A tensor without a batch axis (0-D too) or of BYTES has one item: itself.
+    fn of(tensor: &'a Tensor, batch_axis: bool) -> Self {
+        let elements = tensor.elements().ok();
+        let elements = elements.and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let whole = Self {
+            tensor,
+            shape: &tensor.shape,
+            count: 1,
             elements,
+        };
+        let rows = tensor.shape.split_first().filter(|_| batch_axis);
+        let (Some((&rows, rest)), Some(_)) = (rows, tensor.datatype.size()) else {
+            return whole;
+        };
+        match usize::try_from(rows) {
+            Ok(count) => Self {
+                shape: rest,
+                count,
+                elements: elements.checked_div(count).unwrap_or(0),
+                ..whole
+            },
+            Err(_) => whole,
+        }
+    }
+
+    fn get(&self, i: usize) -> Item<'a> {
+        let data = self.tensor.data.as_deref().unwrap_or_default();
+        let data = match self.tensor.datatype.size() {
+            // A recorded tensor may hold less than its shape says.
+            Some(size) => {
+                let n = self.elements * size;
+                data.get(i * n..(i + 1) * n).unwrap_or_default()
+            }
+            None => data,
+        };
+        Item {
+            datatype: self.tensor.datatype,
+            shape: self.shape,
+            elements: self.elements,
             data,
         }
     }
 
-    /// Rows of axis 0. A tensor without one (0-D) or of BYTES has one item: itself.
-    fn rows(t: &'a Tensor) -> Vec<Self> {
-        let whole = Self::whole(t);
-        let (Some((&rows, rest)), Some(size)) = (t.shape.split_first(), t.datatype.size()) else {
-            return vec![whole];
-        };
-        let Ok(rows) = usize::try_from(rows) else {
-            return vec![whole];
-        };
-        let elements = whole.elements.checked_div(rows).unwrap_or(0);
-        (0..rows)
-            .map(|i| Self {
-                datatype: t.datatype,
-                shape: rest,
-                elements,
-                data: &whole.data[i * elements * size..(i + 1) * elements * size],
-            })
-            .collect()
+    fn iter(&self) -> impl Iterator<Item = Item<'a>> {
+        (0..self.count).map(|i| self.get(i))
     }
 }
 
@@ -269,7 +265,10 @@ mod tests {
         Tensor::inline(name, Datatype::Fp32, shape.to_vec(), Bytes::from(data)).unwrap()
     }
 
-    fn rows(reference: Answer<'_>, stage: Answer<'_>, recorded: Option<Tensor>) -> Vec<Comparison> {
+    /// Outcome, reference_top1, stage_top1 and production_equal of every row.
+    type Told = (Outcome, Option<u32>, Option<u32>, Option<bool>);
+
+    fn rows(reference: Answer<'_>, stage: Answer<'_>, recorded: Option<Tensor>) -> Vec<Told> {
         let mut exchange = Exchange::new(Ulid::nil(), 0);
         exchange.outputs = recorded.map(|t| vec![t]);
         let sides = Compared {
@@ -280,7 +279,18 @@ mod tests {
             items: 1,
         };
         let mut rows = Vec::new();
-        compare_exchange(&sides, &BTreeMap::new(), &mut rows);
+        let mut tell = |row: &ComparisonRow<'_>| {
+            let n = &row.numbers;
+            rows.push((
+                row.outcome,
+                n.reference_top1,
+                n.stage_top1,
+                row.production_equal,
+            ));
+            Ok::<(), ()>(())
+        };
+        let mut comparer = Comparer::default();
+        compare_exchange(&mut comparer, &sides, &BTreeMap::new(), &mut tell).unwrap();
         rows
     }
 
@@ -288,7 +298,7 @@ mod tests {
     fn whatever_the_stage_lacks_the_references_answer_still_counts() {
         let reference = [logits("y", &[1, 3], &[0.0, 2.0, 1.0])];
         let text = Tensor::inline("y", Datatype::Bytes, vec![1, 3], Bytes::from(vec![0; 12]));
-        let stages: [(Answer<'_>, Outcome); 5] = [
+        let stages: [(Answer<'_>, Outcome); 6] = [
             (Err("boom"), Outcome::StageFailed),
             (
                 Ok(&[logits("z", &[1, 3], &[0.0, 2.0, 1.0])]),
@@ -299,16 +309,16 @@ mod tests {
                 Outcome::ShapeMismatch,
             ),
             (Ok(&[logits("y", &[0, 3], &[])]), Outcome::ShapeMismatch),
+            // Which of the two rows answers the one request, nobody knows.
+            (
+                Ok(&[logits("y", &[2, 3], &[0.0, 2.0, 1.0, 0.0, 2.0, 1.0])]),
+                Outcome::ShapeMismatch,
+            ),
             (Ok(&[text.unwrap()]), Outcome::DatatypeMismatch),
         ];
         for (stage, outcome) in stages {
-            let row = &rows(Ok(&reference), stage, None)[0];
-            assert_eq!(row.outcome, outcome);
-            assert_eq!(
-                (row.reference_top1, row.stage_top1),
-                (Some(1), None),
-                "{outcome:?}"
-            );
+            let row = rows(Ok(&reference), stage, None)[0];
+            assert_eq!(row, (outcome, Some(1), None, None));
         }
     }
 
@@ -316,12 +326,11 @@ mod tests {
     fn a_stage_without_an_answer_does_not_reproduce_production() {
         let answer = logits("y", &[1, 2], &[0.0, 2.0]);
         let same = std::slice::from_ref(&answer);
-        let equal =
-            |reference, stage| rows(reference, stage, Some(answer.clone()))[0].production_equal;
+        let equal = |reference, stage| rows(reference, stage, Some(answer.clone()))[0].3;
         assert_eq!(equal(Ok(same), Ok(same)), Some(true));
         assert_eq!(equal(Ok(same), Err("boom")), Some(false));
         assert_eq!(equal(Ok(same), Ok(&[])), Some(false));
         assert_eq!(equal(Err("boom"), Err("boom")), Some(false));
-        assert_eq!(rows(Ok(same), Ok(same), None)[0].production_equal, None);
+        assert_eq!(rows(Ok(same), Ok(same), None)[0].3, None);
     }
 }

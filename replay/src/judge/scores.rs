@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Manifest;
-use inferdiff_schemas::run::outputs::read_outputs;
+use inferdiff_schemas::run::outputs::OutputReader;
 use inferdiff_schemas::run::requests::RequestRow;
 use ulid::Ulid;
 
@@ -205,11 +205,12 @@ impl Source<'_> {
     }
 
     fn answers(&self, stage: &str, chunk: &str) -> Result<Option<Answers>, JudgeError> {
-        let stored = optional(read_outputs(&self.layout.outputs(stage, chunk)))?;
-        Ok(stored.map(|rows| {
-            let each = rows.into_iter();
-            each.map(|s| ((s.recorder, s.seq), s.answer)).collect()
-        }))
+        let stored = OutputReader::open(&self.layout.outputs(stage, chunk));
+        let Some(stored) = optional(stored)? else {
+            return Ok(None);
+        };
+        let each = stored.map(|s| s.map(|s| ((s.recorder, s.seq), s.answer)));
+        Ok(Some(each.collect::<Result<_, _>>()?))
     }
 
     /// A row of each output of the reference, and whether every row of it sums to one.

@@ -6,7 +6,7 @@ use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::read_outputs;
+use inferdiff_schemas::run::outputs::OutputReader;
 use inferdiff_schemas::run::{RunFileError, read_comparisons, read_json};
 use ulid::Ulid;
 
@@ -16,14 +16,10 @@ use super::orchestrate::PRODUCTION;
 pub(super) type Answers = HashMap<(Ulid, u64), Result<Vec<Tensor>, String>>;
 
 /// What a stage's folder keeps of a chunk.
-pub(super) fn kept(
-    layout: &RunLayout,
-    stage: &str,
-    chunk: &Chunk,
-) -> Result<Answers, RunFileError> {
-    let stored = read_outputs(&layout.outputs(stage, &chunk.name))?;
-    let each = stored.into_iter();
-    Ok(each.map(|s| ((s.recorder, s.seq), s.answer)).collect())
+fn kept(layout: &RunLayout, stage: &str, chunk: &Chunk) -> Result<Answers, RunFileError> {
+    let stored = OutputReader::open(&layout.outputs(stage, &chunk.name))?;
+    let each = stored.map(|s| s.map(|s| ((s.recorder, s.seq), s.answer)));
+    each.collect()
 }
 
 /// What a stage answered first: what it kept, and the reference's answer wherever its bits are those.

@@ -13,6 +13,7 @@ mod pulse;
 mod resolved;
 mod sequences;
 mod stage;
+mod stored;
 mod suspects;
 
 pub use message::{StageMessage, Task};

@@ -2,9 +2,10 @@
 //! which order?
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::time::Instant;
 
-use inferdiff_schemas::run::comparison::{Comparison, Outcome};
+use inferdiff_schemas::run::comparison::{ComparisonRow, Outcome};
 use inferdiff_schemas::run::manifest::{StageState, StageStatus};
 use inferdiff_schemas::run::probes::{Probe, ProbeResult};
 use inferdiff_schemas::run::{RunFileError, write_json};
@@ -15,7 +16,7 @@ use super::coalesce;
 use super::pulse::Pulse;
 use super::resolved::read_faults;
 use super::stage::{Replay, map_outputs};
-use crate::compare::{Compared, compare_exchange};
+use crate::compare::{Compared, Comparer, compare_exchange};
 use crate::runtime::{Predictor, Request, Runtimes};
 use crate::verdict::SplitMix;
 
@@ -111,6 +112,7 @@ fn sample(replay: &Replay<'_>, random: &mut SplitMix) -> Result<Sample, RunFileE
             false => Answers::new(),
         };
         for (i, exchange) in range.zip(replay.exchanges(chunk)?) {
+            let exchange = exchange?;
             // What killed the stage is not asked again.
             let id = Exchange::id_of(exchange.recorder, exchange.seq);
             if !chosen.contains(&i) || faults.contains_key(&id) {
@@ -273,7 +275,6 @@ impl Probing<'_, '_> {
     }
 
     fn tally(&self, result: &mut ProbeResult, exchange: &Exchange, one: &Answer, other: &Answer) {
-        let mut rows = Vec::new();
         let sides = Compared {
             exchange,
             reference: one.as_deref().map_err(String::as_str),
@@ -281,20 +282,28 @@ impl Probing<'_, '_> {
             batch_axis: self.replay.batch_axis,
             items: self.replay.items(exchange),
         };
-        compare_exchange(&sides, &self.replay.manifest.ladder.tolerance, &mut rows);
+        let tolerances = &self.replay.manifest.ladder.tolerance;
+        let (mut equal, mut beyond, mut flips, mut worst) = (true, false, 0, None);
+        let mut look = |row: &ComparisonRow<'_>| {
+            // Refused both times is the same answer.
+            if row.outcome != Outcome::BothFailed {
+                let n = &row.numbers;
+                equal &= n.bits_equal;
+                beyond |= n.violations > 0 || row.outcome != Outcome::Compared;
+                flips += u64::from(n.reference_top1 != n.stage_top1);
+                worst = worst.into_iter().chain(n.max_abs).reduce(f64::max);
+            }
+            Ok::<(), Infallible>(())
+        };
+        let Ok(_) = compare_exchange(&mut Comparer::default(), &sides, tolerances, &mut look);
         result.asked += 1;
-        // Refused both times is the same answer.
-        rows.retain(|r| r.outcome != Outcome::BothFailed);
-        if rows.iter().all(|r| r.bits_equal) {
+        if equal {
             return;
         }
-        let beyond = |r: &Comparison| r.violations > 0 || r.outcome != Outcome::Compared;
         result.differing += 1;
-        result.beyond_tolerance += u64::from(rows.iter().any(beyond));
-        let flipped = |r: &&Comparison| r.reference_top1 != r.stage_top1;
-        result.flips += rows.iter().filter(flipped).count() as u64;
-        let worst = rows.iter().filter_map(|r| r.max_abs);
-        result.max_abs = worst.chain(result.max_abs).reduce(f64::max);
+        result.beyond_tolerance += u64::from(beyond);
+        result.flips += flips;
+        result.max_abs = result.max_abs.into_iter().chain(worst).reduce(f64::max);
         let id = || Exchange::id_of(exchange.recorder, exchange.seq);
         result.first.get_or_insert_with(id);
     }

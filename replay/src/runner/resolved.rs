@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
+use inferdiff_schemas::run::outputs::{OutputReader, OutputWriter, StoredAnswer};
 use inferdiff_schemas::run::{RunFileError, read_json, write_json};
 use inferdiff_schemas::{Exchange, Tensor};
 use ulid::Ulid;
@@ -39,7 +39,8 @@ impl Resolved {
     pub fn read(layout: &RunLayout, stage: &str) -> Result<Self, RunFileError> {
         let (mut known, mut faults) = (HashMap::new(), HashSet::new());
         for path in files(layout, stage)? {
-            for row in read_outputs(&path)? {
+            for row in OutputReader::open(&path)? {
+                let row = row?;
                 known.insert((row.recorder, row.seq), row.answer);
             }
         }
@@ -87,7 +88,9 @@ pub(super) fn keep(
         seq,
         answer,
     };
-    write_outputs(&layout.alone(stage).join(name), &[row])
+    let mut file = OutputWriter::create(&layout.alone(stage).join(name))?;
+    file.push(row)?;
+    file.commit()
 }
 
 fn files(layout: &RunLayout, stage: &str) -> Result<Vec<std::path::PathBuf>, RunFileError> {

@@ -8,16 +8,17 @@ use inferdiff_schemas::run::evidence::Signature;
 use inferdiff_schemas::run::ladder::{OutputSource, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::{StoredAnswer, write_outputs};
-use inferdiff_schemas::run::{RunFileError, read_json, write_comparisons, write_json};
+use inferdiff_schemas::run::outputs::{OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
 use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
 use super::sequences::Sequences;
-use super::{StageMessage, Task, again, probe};
-use crate::compare::{Compared, compare_exchange};
+use super::stored::Stored;
+use super::{StageMessage, Task, probe};
+use crate::compare::{Compared, Comparer, compare_exchange};
 use crate::runtime::{OpenError, Predictor, Request, Runtimes};
 
 /// Does the task in this process: replays and compares every chunk of one stage that is not committed
@@ -116,6 +117,7 @@ pub(super) struct Replay<'a> {
     resolved: Resolved,
     /// Of a runtime that keeps state.
     sequences: Option<Sequences>,
+    comparer: Comparer,
 }
 
 impl<'a> Replay<'a> {
@@ -196,13 +198,15 @@ impl<'a> Replay<'a> {
             open_seconds,
             resolved,
             sequences: None,
+            comparer: Comparer::default(),
         })
     }
 
     fn read_sequences(&self) -> Result<Sequences, RunFileError> {
         let mut sequences = Sequences::default();
         for (i, chunk) in self.manifest.chunks.iter().enumerate() {
-            sequences.add(i, self.read(chunk, Projection::Keys)?.iter());
+            let keys: Result<Vec<_>, _> = self.read(chunk, Projection::Keys)?.collect();
+            sequences.add(i, keys?.iter());
         }
         Ok(sequences)
     }
@@ -253,11 +257,11 @@ impl<'a> Replay<'a> {
         };
         let found = self.manifest.chunks.iter().find(|c| c.name == chunk);
         let chunk = found.ok_or_else(|| fail("the run has no such chunk"))?;
-        let all = self.exchanges(chunk)?;
-        let exchange = all
-            .iter()
-            .find(|e| Exchange::id_of(e.recorder, e.seq) == id)
-            .ok_or_else(|| fail("the chunk has no such exchange"))?;
+        let is_it = |e: &Exchange| Exchange::id_of(e.recorder, e.seq) == id;
+        let exchange = &self
+            .exchanges(chunk)?
+            .find(|e| e.as_ref().map_or(true, is_it))
+            .ok_or_else(|| fail("the chunk has no such exchange"))??;
         tell(&StageMessage::Begin {
             chunk: chunk.name.clone(),
         });
@@ -276,89 +280,122 @@ impl<'a> Replay<'a> {
         careful: bool,
         (pulse, tell): Tell<'_>,
     ) -> Result<(), RunFileError> {
-        let exchanges = self.exchanges(chunk)?;
-        let reference = self.reference(chunk)?;
-        let mut rows = Vec::with_capacity(exchanges.len());
-        let mut kept = Vec::new();
-        for exchange in &exchanges {
+        let mut reference = self.reference(chunk)?;
+        let comparisons = self.layout.comparisons(&self.folder, &chunk.name);
+        let mut rows = ComparisonWriter::create(&comparisons)?;
+        let outputs = self.layout.outputs(&self.folder, &chunk.name);
+        let mut kept = OutputWriter::create(&outputs)?;
+        for exchange in self.exchanges(chunk)? {
+            let exchange = exchange?;
             if careful {
                 let id = Exchange::id_of(exchange.recorder, exchange.seq);
                 tell(&StageMessage::At { id });
             }
-            pulse.begin(exchange);
-            let answer = self.answer(exchange);
-            let stage = answer.as_deref().map_err(String::as_str);
-            let key = (exchange.recorder, exchange.seq);
-            let theirs = match &reference {
-                None => stage,
-                Some(stored) => match stored.get(&key) {
-                    Some(answer) => answer.as_deref().map_err(String::as_str),
-                    None => Err("the reference's answer is missing from the run"),
-                },
-            };
-            let from = rows.len();
-            let sides = Compared {
-                exchange,
-                reference: theirs,
-                stage,
-                batch_axis: self.batch_axis,
-                items: self.items(exchange),
-            };
-            compare_exchange(&sides, &self.manifest.ladder.tolerance, &mut rows);
-            let differs = rows[from..].iter().any(|r| !r.bits_equal);
-            let first = self.part == Part::First;
-            let keep = match self.manifest.keep_outputs.as_str() {
-                "all" => first || differs,
-                "none" => self.is_reference && (first || differs),
-                _ => (self.is_reference && first) || differs,
-            };
-            if keep {
-                let (recorder, seq) = key;
-                kept.push(StoredAnswer {
-                    recorder,
-                    seq,
-                    answer,
-                });
-            }
+            pulse.begin(&exchange);
+            self.exchange(&exchange, &mut reference, &mut rows, &mut kept)?;
             pulse.end();
         }
-        write_outputs(&self.layout.outputs(&self.folder, &chunk.name), &kept)?;
-        write_comparisons(&self.layout.comparisons(&self.folder, &chunk.name), &rows)
+        kept.commit()?;
+        // Last, because it is the mark of a committed chunk.
+        rows.commit()
     }
 
-    pub fn exchanges(&self, chunk: &Chunk) -> Result<Vec<Exchange>, RunFileError> {
-        self.read(chunk, Projection::Full)
+    /// Answers one exchange, compares, and keeps what is to be kept.
+    fn exchange(
+        &mut self,
+        exchange: &Exchange,
+        reference: &mut Option<Stored>,
+        rows: &mut ComparisonWriter,
+        kept: &mut OutputWriter,
+    ) -> Result<(), RunFileError> {
+        let answer = self.answer(exchange);
+        let stage = answer.as_deref().map_err(String::as_str);
+        let stored = reference.as_mut().map(|r| r.take(exchange)).transpose()?;
+        let theirs = match &stored {
+            None => stage,
+            Some(Some(answer)) => answer.as_deref().map_err(String::as_str),
+            Some(None) => Err("the reference's answer is missing from the run"),
+        };
+        let sides = Compared {
+            exchange,
+            reference: theirs,
+            stage,
+            batch_axis: self.batch_axis,
+            items: self.items(exchange),
+        };
+        let tolerances = &self.manifest.ladder.tolerance;
+        let equal = compare_exchange(&mut self.comparer, &sides, tolerances, &mut |row| {
+            rows.push(row)
+        })?;
+        let first = self.part == Part::First;
+        let keep = match self.manifest.keep_outputs.as_str() {
+            "all" => first || !equal,
+            "none" => self.is_reference && (first || !equal),
+            _ => (self.is_reference && first) || !equal,
+        };
+        if keep {
+            kept.push(StoredAnswer {
+                recorder: exchange.recorder,
+                seq: exchange.seq,
+                answer,
+            })?;
+        }
+        Ok(())
     }
 
-    fn read(&self, chunk: &Chunk, projection: Projection) -> Result<Vec<Exchange>, RunFileError> {
-        let fail = |why: String| RunFileError {
+    /// The exchanges of the chunk, in order, read as they are asked for.
+    pub fn exchanges(
+        &self,
+        chunk: &Chunk,
+    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
+        let projection = if self.predictor.reads_exchange() {
+            Projection::Full
+        } else {
+            Projection::Tensors
+        };
+        self.read(chunk, projection)
+    }
+
+    fn read(
+        &self,
+        chunk: &Chunk,
+        projection: Projection,
+    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
+        let path = self.manifest.capture.clone();
+        let fail = move |why: String| RunFileError {
             action: "read",
-            path: self.manifest.capture.clone(),
+            path: path.clone(),
             why,
             missing: false,
         };
-        let segment = self
-            .capture
-            .segments()
-            .iter()
-            .find(|s| s.id.to_string() == chunk.segment);
+        let mut segments = self.capture.segments().iter();
+        let segment = segments.find(|s| s.id.to_string() == chunk.segment);
         let segment = segment.ok_or_else(|| fail(format!("segment {} is gone", chunk.segment)))?;
-        let all = self
+        let batches = self
             .capture
-            .read(segment, chunk.row_group, projection)
+            .stream(segment, chunk.row_group, projection)
             .map_err(|e| fail(e.to_string()))?;
-        let rows = (0..).zip(all);
-        let wanted = rows.filter(|(row, _)| chunk.contains(*row));
-        Ok(wanted.map(|(_, exchange)| exchange).collect())
+        let chunk = chunk.clone();
+        let mut row = 0;
+        Ok(batches
+            .flat_map(move |batch| {
+                let (rows, error) = match batch {
+                    Ok(rows) => (rows, None),
+                    Err(e) => (Vec::new(), Some(Err(fail(e.to_string())))),
+                };
+                rows.into_iter().map(Ok).chain(error)
+            })
+            .filter(move |exchange| {
+                row += 1;
+                exchange.is_err() || chunk.contains(row - 1)
+            }))
     }
 
-    fn reference(&self, chunk: &Chunk) -> Result<Option<again::Answers>, RunFileError> {
+    fn reference(&self, chunk: &Chunk) -> Result<Option<Stored>, RunFileError> {
         match self.part {
             Part::First if self.is_reference => Ok(None),
-            Part::First => {
-                again::kept(self.layout, &self.manifest.ladder.stages[0].name, chunk).map(Some)
-            }
-            _ => again::first_answers(self.layout, self.manifest, self.stage, chunk).map(Some),
+            Part::First => Stored::reference(self.layout, self.manifest, chunk).map(Some),
+            _ => Stored::first(self.layout, self.manifest, self.stage, chunk).map(Some),
         }
     }
 
@@ -382,6 +419,7 @@ impl<'a> Replay<'a> {
             let earlier = self.exchanges(&self.manifest.chunks[chunk]);
             let earlier = earlier.map_err(|e| format!("its sequence cannot begin again: {e}"))?;
             for e in earlier {
+                let e = e.map_err(|e| format!("its sequence cannot begin again: {e}"))?;
                 if keys.contains(&(e.recorder, e.seq)) && !self.resolved.is_fault(&e) {
                     // What it answers is known or will be asked again.
                     let _ = self.ask(&e);

@@ -63,6 +63,12 @@ pub trait Predictor {
     /// Inputs and outputs as the opened model declares them; `None` where there is no model.
     fn signature(&self) -> Option<&Signature>;
 
+    /// Whether `infer` looks at more of the exchange than its tensors, model and outcome (path,
+    /// headers, bodies). Reading a capture costs less where it does not.
+    fn reads_exchange(&self) -> bool {
+        true
+    }
+
     /// Answers one request: all outputs, in signature order, named as the stage names them.
     ///
     /// # Errors

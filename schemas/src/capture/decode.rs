@@ -5,23 +5,31 @@ use arrow_array::types::{
     ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, LargeBinaryArray, ListArray, RecordBatch, StructArray};
+use arrow_array::{
+    Array, ArrayRef, BinaryViewArray, LargeBinaryArray, ListArray, RecordBatch, StructArray,
+};
+use arrow_buffer::Buffer;
+use arrow_data::{ByteView, MAX_INLINE_VIEW_LEN};
 use bytes::Bytes;
 use ulid::Ulid;
 
+use super::Projection;
 use crate::exchange::{Exchange, Field, Message, Outcome};
 use crate::tensor::{Datatype, Payload, Tensor};
 
 /// Columns may be missing where a projection left them out; a missing nullable column reads as
 /// null, so the caller must know what it asked for.
-pub(super) fn decode(batch: &RecordBatch) -> Result<Vec<Exchange>, String> {
-    let recorder = Text::of(batch, "recorder")?;
-    let id = Text::of(batch, "id")?;
-    let protocol = Text::of(batch, "protocol")?;
-    let method = Text::of(batch, "method")?;
-    let path = Text::of(batch, "path")?;
-    let outcome = Text::of(batch, "outcome")?;
+pub(super) fn decode(batch: &RecordBatch, projection: Projection) -> Result<Vec<Exchange>, String> {
     let texts = |name| Text::of(batch, name);
+    let (recorder, outcome) = (texts("recorder")?, texts("outcome")?);
+    // Without value where the projection leaves them out.
+    let tensors_only = projection == Projection::Tensors;
+    let (id, protocol, method, path) = (
+        texts("id")?.or_empty(tensors_only),
+        texts("protocol")?.or_empty(tensors_only),
+        texts("method")?.or_empty(tensors_only),
+        texts("path")?.or_empty(tensors_only),
+    );
     let (model, version, client_id, sequence, trace) = (
         texts("model")?,
         texts("model_version")?,
@@ -60,18 +68,22 @@ pub(super) fn decode(batch: &RecordBatch) -> Result<Vec<Exchange>, String> {
     let status = numbers::<UInt16Type>(batch, "status")?;
     let grpc_status = numbers::<Int32Type>(batch, "grpc_status")?;
     let sample_rate = numbers::<Float64Type>(batch, "sample_rate")?;
+    let (no_time, no_end) = (tensors_only.then_some(0), tensors_only.then_some(0));
+    let no_rate = tensors_only.then_some(1.0);
+    let mut ulids = Ulids::default();
     (0..batch.num_rows())
         .map(|i| {
             Ok(Exchange {
-                recorder: Ulid::from_string(recorder.need(i)?)
+                recorder: ulids
+                    .parse(recorder.need(i)?)
                     .map_err(|e| format!("row {i}: recorder is no ULID: {e}"))?,
                 seq: need(&seq, i, "seq")?,
                 id: id.need(i)?.to_owned(),
                 part: need(&part, i, "part")?,
                 last: last.value(i),
-                arrived_at_ns: need(&arrived, i, "arrived_at")?,
+                arrived_at_ns: need(&arrived, i, "arrived_at").or_else(|e| no_time.ok_or(e))?,
                 first_byte_ns: first_byte[i],
-                end_ns: need(&end, i, "end_ns")?,
+                end_ns: need(&end, i, "end_ns").or_else(|e| no_end.ok_or(e))?,
                 protocol: protocol.need(i)?.to_owned(),
                 model: model.get(i),
                 model_version: version.get(i),
@@ -101,15 +113,36 @@ pub(super) fn decode(batch: &RecordBatch) -> Result<Vec<Exchange>, String> {
                 request_body: request_body.get(i),
                 response_body: response_body.get(i),
                 decode_error: decode_error.get(i),
-                sample_rate: need(&sample_rate, i, "sample_rate")?,
+                sample_rate: need(&sample_rate, i, "sample_rate").or_else(|e| no_rate.ok_or(e))?,
             })
         })
         .collect()
 }
 
+/// Parses each run of equal texts once: neighbours are mostly of one recorder.
+#[derive(Default)]
+pub(crate) struct Ulids {
+    last: Option<(String, Ulid)>,
+}
+
+impl Ulids {
+    pub fn parse(&mut self, text: &str) -> Result<Ulid, ulid::DecodeError> {
+        match &self.last {
+            Some((known, ulid)) if known == text => Ok(*ulid),
+            _ => {
+                let ulid = Ulid::from_string(text)?;
+                self.last = Some((text.to_owned(), ulid));
+                Ok(ulid)
+            }
+        }
+    }
+}
+
 struct Text<'a> {
     name: &'static str,
     array: Option<&'a arrow_array::StringArray>,
+    /// A column that is not there reads as empty.
+    or_empty: bool,
 }
 
 impl<'a> Text<'a> {
@@ -122,7 +155,15 @@ impl<'a> Text<'a> {
             None => None,
             Some(c) => Some(c.as_string_opt().ok_or_else(|| wrong_type(name, c))?),
         };
-        Ok(Self { name, array })
+        Ok(Self {
+            name,
+            array,
+            or_empty: false,
+        })
+    }
+
+    fn or_empty(self, or_empty: bool) -> Self {
+        Self { or_empty, ..self }
     }
 
     fn at(&self, i: usize) -> Option<&'a str> {
@@ -134,39 +175,61 @@ impl<'a> Text<'a> {
     }
 
     fn need(&self, i: usize) -> Result<&'a str, String> {
+        if self.or_empty && self.array.is_none() {
+            return Ok("");
+        }
         self.at(i)
             .ok_or_else(|| format!("row {i}: column `{}` is null or missing", self.name))
     }
 }
 
-/// A payload column whose values share its buffer.
+/// A payload column whose values share its buffers.
 struct Blob<'a> {
-    array: Option<(&'a LargeBinaryArray, Bytes)>,
+    array: Option<(Payloads<'a>, Vec<Bytes>)>,
+}
+
+/// Our own segments are read as views into the pages; others as their footer says.
+enum Payloads<'a> {
+    Views(&'a BinaryViewArray),
+    Large(&'a LargeBinaryArray),
 }
 
 impl<'a> Blob<'a> {
     fn of(column: Option<&'a ArrayRef>) -> Result<Self, String> {
-        let array = match column {
-            None => None,
-            Some(c) => {
-                let array = c
-                    .as_binary_opt::<i64>()
-                    .ok_or_else(|| wrong_type("payload", c))?;
-                Some((array, Bytes::from_owner(array.values().clone())))
-            }
+        let Some(column) = column else {
+            return Ok(Self { array: None });
         };
-        Ok(Self { array })
+        let shared = |buffer: &Buffer| Bytes::from_owner(buffer.clone());
+        let array = if let Some(views) = column.as_binary_view_opt() {
+            let buffers = views.data_buffers().iter().map(shared).collect();
+            (Payloads::Views(views), buffers)
+        } else if let Some(large) = column.as_binary_opt::<i64>() {
+            (Payloads::Large(large), vec![shared(large.values())])
+        } else {
+            return Err(wrong_type("payload", column));
+        };
+        Ok(Self { array: Some(array) })
     }
 
     fn get(&self, i: usize) -> Option<Bytes> {
-        let (array, values) = self.array.as_ref()?;
-        if array.is_null(i) {
-            return None;
+        match self.array.as_ref()? {
+            (Payloads::Views(views), buffers) => views.is_valid(i).then(|| {
+                let view = ByteView::from(views.views()[i]);
+                let (at, length) = (view.offset as usize, view.length as usize);
+                if view.length <= MAX_INLINE_VIEW_LEN {
+                    Bytes::copy_from_slice(views.value(i))
+                } else {
+                    buffers[view.buffer_index as usize].slice(at..at + length)
+                }
+            }),
+            (Payloads::Large(large), buffers) => large.is_valid(i).then(|| {
+                let offset = |i: usize| {
+                    usize::try_from(large.value_offsets()[i])
+                        .expect("Arrow offsets are never negative")
+                };
+                buffers[0].slice(offset(i)..offset(i + 1))
+            }),
         }
-        let offset = |i: usize| {
-            usize::try_from(array.value_offsets()[i]).expect("Arrow offsets are never negative")
-        };
-        Some(values.slice(offset(i)..offset(i + 1)))
     }
 }
 

@@ -12,7 +12,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 use bytes::Bytes;
 
-use super::schema::{WRITTEN, header_fields, message_fields, tensor_fields};
+use super::schema::{VIEWS, header_fields, message_fields, tensor_fields};
 use crate::exchange::{Exchange, Field as HeaderField, Message};
 use crate::tensor::Tensor;
 
@@ -90,7 +90,7 @@ pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> 
         maybe(|e| e.decode_error.as_deref()),
         column!(Float64Builder::new(), e => Some(e.sample_rate)),
     ];
-    RecordBatch::try_new(WRITTEN.clone(), columns)
+    RecordBatch::try_new(VIEWS.clone(), columns)
 }
 
 /// A list column whose row `i` holds `lengths[i]` of the child's values; `None` is a null row.

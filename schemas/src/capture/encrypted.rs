@@ -17,9 +17,9 @@ use ulid::Ulid;
 use super::CaptureError;
 use super::footer::{Footer, FooterNote, note_of, pairs};
 use super::key::{CaptureKey, Unwrap};
-use super::reader::{Chunks, unless_it_panics};
-use super::schema::{WRITTEN, properties};
-use crate::storage::ReadFile;
+use super::rows::unless_it_panics;
+use super::schema::{VIEWS, properties};
+use crate::storage::{Chunks, ReadFile};
 
 /// Begins and ends a file whose footer is encrypted.
 const MAGIC: &[u8; 4] = b"PARE";
@@ -36,7 +36,7 @@ impl Encrypted {
         let options = ArrowWriterOptions::new()
             .with_properties(properties)
             .with_skip_arrow_metadata(true);
-        let writer = ArrowWriter::try_new_with_options(Vec::new(), WRITTEN.clone(), options)?;
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), VIEWS.clone(), options)?;
         Ok(Self(writer))
     }
 
@@ -103,17 +103,14 @@ pub(super) fn footer(
         });
     };
     let unwrap = Unwrap::new(key);
-    let chunks = Chunks {
-        file: file.clone(),
-        end,
-    };
+    let chunks = Chunks::new(file.clone(), end);
     let parse = || {
         let properties = unwrap.properties()?;
         ParquetMetaDataReader::new()
             .with_decryption_properties(Some(properties))
             .parse_and_finish(&chunks)
     };
-    let Some(Ok(metadata)) = unless_it_panics(parse) else {
+    let Ok(metadata) = unless_it_panics(parse) else {
         return unwrap.wrong_key(path).map_or(Ok(None), Err);
     };
     let note = note_of(&metadata).filter(|note| note.segment == segment);

@@ -20,6 +20,7 @@ mod ledger;
 mod meta;
 mod reader;
 mod recovery;
+mod rows;
 mod schema;
 mod segment;
 mod upkeep;
@@ -27,17 +28,20 @@ mod verify;
 mod writer;
 
 // For run files that keep outputs in the same `list<tensor>` column (`run::outputs`).
+pub(crate) use decode::{Ulids, tensors as decode_tensors};
+pub(crate) use encode::tensors as encode_tensors;
+pub(crate) use schema::tensor_list;
+
 pub use error::CaptureError;
 pub use footer::{Footer, FooterNote, SpanDigest, find_last};
 pub use key::CaptureKey;
 pub use layout::{FORMAT_VERSION, Layout};
 pub use ledger::Ledger;
 pub use meta::{CaptureMeta, RecorderMeta};
-pub use reader::{Capture, Projection, Segment};
+pub use reader::{Capture, Segment};
 pub use recovery::Recovered;
-pub(crate) use schema::tensor_list;
+pub use rows::{Projection, Rows};
 pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
 pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Upkeep};
 pub use verify::{Books, Report, verify};
 pub use writer::{CaptureWriter, SyncPolicy, WriterOptions, weight};
-pub(crate) use {decode::tensors as decode_tensors, encode::tensors as encode_tensors};

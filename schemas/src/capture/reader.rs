@@ -1,40 +1,21 @@
 //! Reading captures, sealed and growing segments alike.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
-    ParquetRecordBatchReaderBuilder,
-};
-use parquet::file::reader::{ChunkReader, Length};
 use ulid::Ulid;
 
 use super::encrypted::{self, is_encrypted};
 use super::meta::read_json;
+use super::rows::{Projection, Rows};
 use super::upkeep::journal;
 use super::upkeep::removed::{self, Removed};
 use super::{
-    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, decode,
-    find_last,
+    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, find_last,
 };
 use crate::Exchange;
 use crate::storage::{Entry, ReadFile, Storage};
-
-/// Which columns a read touches. What is left out reads as `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Projection {
-    /// Neither tensors nor bodies.
-    Keys,
-    /// Tensors without their data, no bodies.
-    Shapes,
-    /// Everything.
-    Full,
-}
 
 /// One readable segment. Its file stays open: what replaces or removes it does not disturb readers.
 #[derive(Clone)]
@@ -184,48 +165,25 @@ impl Capture {
         row_group: usize,
         projection: Projection,
     ) -> Result<Vec<Exchange>, CaptureError> {
-        let damaged = |e: &dyn std::fmt::Display| {
-            CaptureError::damaged(&segment.path, format!("row group {row_group}: {e}"))
-        };
-        let schema = segment.footer.metadata.file_metadata().schema_descr();
-        let read = || {
-            let mask = mask(projection, schema);
-            let (rows, batches) = batches(segment, row_group, mask).map_err(|e| damaged(&e))?;
-            let mut out = Vec::with_capacity(rows);
-            for batch in batches {
-                let batch = batch.map_err(|e| damaged(&e))?;
-                out.extend(decode::decode(&batch).map_err(|e| damaged(&e))?);
-            }
-            if out.len() != rows {
-                return Err(damaged(&format!(
-                    "{} rows are there, {rows} were written",
-                    out.len()
-                )));
-            }
-            Ok(out)
-        };
-        unless_it_panics(read).unwrap_or_else(|| Err(damaged(&"a page cannot be decoded")))
+        let mut out = Vec::new();
+        for rows in self.stream(segment, row_group, projection)? {
+            out.append(&mut rows?);
+        }
+        Ok(out)
     }
 
-    /// The columns of a row group of which some page does not decode.
-    pub(super) fn damaged_columns(&self, segment: &Segment, row_group: usize) -> Vec<String> {
-        let schema = segment.footer.metadata.file_metadata().schema_descr();
-        let decodes = |leaf: usize| {
-            let mask = ProjectionMask::leaves(schema, [leaf]);
-            let read = || {
-                // The first error ends it: the reader may give the same one without end.
-                batches(segment, row_group, mask).is_ok_and(|(rows, mut batches)| {
-                    let read = batches.try_fold(0, |n, b| Some(n + b.ok()?.num_rows()));
-                    read == Some(rows)
-                })
-            };
-            unless_it_panics(read).unwrap_or(false)
-        };
-        let leaves = schema.columns().iter().enumerate();
-        leaves
-            .filter(|(leaf, _)| !decodes(*leaf))
-            .map(|(_, column)| column.path().string())
-            .collect()
+    /// The rows of one row group, a few at a time: about 1 MiB, so that memory does not grow with
+    /// the row group. Payloads share the bytes that were read.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`] where a page does not decode, storage errors.
+    pub fn stream(
+        &self,
+        segment: &Segment,
+        row_group: usize,
+        projection: Projection,
+    ) -> Result<Rows, CaptureError> {
+        Rows::open(segment, row_group, projection)
     }
 
     fn read_recorders(&mut self) -> Result<(), CaptureError> {
@@ -415,95 +373,4 @@ pub(super) fn read_meta(
         return Err(CaptureError::too_new(path, found, writer));
     }
     serde_json::from_value(value).map_err(|e| CaptureError::damaged(path, e))
-}
-
-/// The Parquet reader panics on some damaged pages (an index into a dictionary that is not there);
-/// whoever reads a damaged capture must outlive that.
-pub(super) fn unless_it_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
-    // Nothing that `read` borrows is changed by it.
-    catch_unwind(AssertUnwindSafe(read)).ok()
-}
-
-/// The number of rows of a row group, and its batches.
-fn batches(
-    segment: &Segment,
-    row_group: usize,
-    mask: ProjectionMask,
-) -> Result<(usize, ParquetRecordBatchReader), parquet::errors::ParquetError> {
-    let metadata = segment.footer.metadata.clone();
-    let group = metadata.row_groups().get(row_group).ok_or_else(|| {
-        parquet::errors::ParquetError::General("there is no such row group".to_owned())
-    })?;
-    let rows = usize::try_from(group.num_rows())?;
-    let metadata = ArrowReaderMetadata::try_new(metadata, ArrowReaderOptions::new())?;
-    let file = Chunks {
-        file: segment.file.clone(),
-        end: segment.bytes,
-    };
-    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
-        .with_row_groups(vec![row_group])
-        .with_projection(mask)
-        .with_batch_size(rows.max(1))
-        .build()?;
-    Ok((rows, batches))
-}
-
-fn mask(
-    projection: Projection,
-    schema: &parquet::schema::types::SchemaDescriptor,
-) -> ProjectionMask {
-    let keep = |leaf: &str| match projection {
-        Projection::Full => true,
-        Projection::Shapes => !super::PAYLOAD_COLUMNS.contains(&leaf),
-        Projection::Keys => {
-            !super::PAYLOAD_COLUMNS.contains(&leaf)
-                && !leaf.starts_with("inputs.")
-                && !leaf.starts_with("outputs.")
-        }
-    };
-    let leaves = schema
-        .columns()
-        .iter()
-        .enumerate()
-        .filter(|(_, column)| keep(&column.path().string()))
-        .map(|(i, _)| i);
-    ProjectionMask::leaves(schema, leaves)
-}
-
-/// Ranged reads of the storage as the Parquet reader wants them.
-pub(super) struct Chunks {
-    pub file: Arc<dyn ReadFile>,
-    pub end: u64,
-}
-
-impl Length for Chunks {
-    fn len(&self) -> u64 {
-        self.end
-    }
-}
-
-impl ChunkReader for Chunks {
-    type T = std::io::Cursor<Bytes>;
-
-    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
-        // Page headers are read through here; their length is not known before.
-        let length = self.end.saturating_sub(start).min(1 << 16);
-        let length = usize::try_from(length).expect("at most 64 KiB");
-        Ok(std::io::Cursor::new(self.get_bytes(start, length)?))
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        let inside = start
-            .checked_add(length as u64)
-            .is_some_and(|end| end <= self.end);
-        if !inside {
-            return Err(parquet::errors::ParquetError::EOF(format!(
-                "{length} bytes at {start} reach past the last checkpoint at {}",
-                self.end
-            )));
-        }
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, start)?;
-        Ok(bytes.into())
-    }
 }

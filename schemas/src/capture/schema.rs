@@ -18,9 +18,10 @@ pub const PAYLOAD_COLUMNS: [&str; 4] = [
 /// The schema that readers see: payloads are `large_binary`.
 pub static STORED: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(schema(&DataType::LargeBinary)));
 
-/// The schema that the writer fills: payloads are views, so that the bytes which the proxy read are
-/// handed to the Parquet encoder without a copy. Both have the same Parquet columns.
-pub(super) static WRITTEN: LazyLock<SchemaRef> =
+/// The schema that our own writer fills and our own reader reads: payloads are views, so that the
+/// bytes which the proxy read are handed to the Parquet encoder without a copy, and those that come
+/// from the file to the engine. Both have the same Parquet columns.
+pub(super) static VIEWS: LazyLock<SchemaRef> =
     LazyLock::new(|| Arc::new(schema(&DataType::BinaryView)));
 
 fn list(item: DataType) -> DataType {

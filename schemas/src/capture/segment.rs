@@ -13,7 +13,7 @@ use ulid::Ulid;
 use super::encrypted::Encrypted;
 use super::footer::{self, FooterNote, SpanDigest};
 use super::key::CaptureKey;
-use super::schema::{WRITTEN, properties};
+use super::schema::{VIEWS, properties};
 use super::writer::payload;
 use super::{CaptureError, Layout, Ledger, encode};
 use crate::Exchange;
@@ -128,7 +128,7 @@ impl Segment {
         })));
         let rows = match key {
             Some(key) => Encrypted::new(key).map(Rows::Encrypted),
-            None => ArrowWriter::try_new(sink.clone(), WRITTEN.clone(), Some(properties()))
+            None => ArrowWriter::try_new(sink.clone(), VIEWS.clone(), Some(properties()))
                 .map(Rows::Plain),
         };
         let rows = rows.map_err(|e| CaptureError::damaged(&path, e))?;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use serde::Serialize;
 use ulid::Ulid;
 
-use super::{Capture, CaptureError, Ledger, Projection, Segment};
+use super::{Capture, CaptureError, Ledger, Projection, Segment, rows};
 use crate::Exchange;
 use crate::digest::input_digest;
 
@@ -63,7 +63,7 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
     // The newest books that a growing segment holds, for recorders that still run.
     let mut growing: BTreeMap<Ulid, Ledger> = BTreeMap::new();
     for segment in capture.segments() {
-        spans(capture, segment, &mut problems)?;
+        spans(segment, &mut problems)?;
         let ledger = &segment.footer.note.ledger;
         growing
             .entry(segment.footer.note.recorder)
@@ -127,11 +127,7 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
 }
 
 /// Checks that footers list contiguous spans and that their bytes still give their digests.
-fn spans(
-    capture: &Capture,
-    segment: &Segment,
-    problems: &mut Vec<String>,
-) -> Result<(), CaptureError> {
+fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureError> {
     let path = &segment.path;
     let file = &segment.file;
     for (i, span) in segment.footer.note.digests.iter().enumerate() {
@@ -144,7 +140,7 @@ fn spans(
             .holds(file.as_ref())
             .map_err(CaptureError::io("read", path))?
         {
-            let columns = capture.damaged_columns(segment, i);
+            let columns = rows::damaged_columns(segment, i);
             let where_ = if columns.is_empty() {
                 "every page still decodes: some value, level or statistic is another".to_owned()
             } else {

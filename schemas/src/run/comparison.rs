@@ -89,6 +89,12 @@ pub struct Comparison {
     pub max_abs: Option<f64>,
     /// Mean |r−t|.
     pub mean_abs: Option<f64>,
+    /// |r−t| that half of the elements do not exceed (nearest rank), within 1/8 octave.
+    pub p50_abs: Option<f64>,
+    /// The same for 99 % of the elements.
+    pub p99_abs: Option<f64>,
+    /// The same for 99.9 % of the elements.
+    pub p999_abs: Option<f64>,
     /// Largest |r−t| / max(|r|, small value of the datatype).
     pub max_rel: Option<f64>,
     /// ‖r−t‖/‖r‖.
@@ -122,4 +128,49 @@ pub struct Comparison {
     pub reference_tie: bool,
     /// The stage's largest value occurs more than once.
     pub stage_tie: bool,
+}
+
+/// The numbers of one item, of which a [`Comparison`] is made.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[expect(missing_docs, reason = "the fields are those of Comparison")]
+pub struct Numbers {
+    pub elements: u64,
+    pub bits_equal: bool,
+    pub max_abs: Option<f64>,
+    pub mean_abs: Option<f64>,
+    pub p50_abs: Option<f64>,
+    pub p99_abs: Option<f64>,
+    pub p999_abs: Option<f64>,
+    pub max_rel: Option<f64>,
+    pub rel_l2: Option<f64>,
+    pub cosine: Option<f64>,
+    pub log_norm_ratio: Option<f64>,
+    pub max_ulp: Option<u64>,
+    pub violations: u64,
+    pub nonfinite_mismatches: u64,
+    pub nonfinite_matched: u64,
+    pub worst_index: Option<u64>,
+    pub reference_top1: Option<u32>,
+    pub stage_top1: Option<u32>,
+    pub reference_margin: Option<f64>,
+    pub reference_tie: bool,
+    pub stage_tie: bool,
+}
+
+/// One [`Comparison`] on its way into a file, its texts borrowed.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the fields are those of Comparison")]
+pub struct ComparisonRow<'a> {
+    pub recorder: Ulid,
+    pub seq: u64,
+    pub item: u32,
+    pub output: &'a str,
+    pub outcome: Outcome,
+    pub error: Option<&'a str>,
+    pub datatype: &'a str,
+    pub shape: &'a [i64],
+    pub production_equal: Option<bool>,
+    pub rtol: f64,
+    pub atol: f64,
+    pub numbers: Numbers,
 }

@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
+use super::RunFileError;
+use super::comparison::{Comparison, ComparisonRow, Outcome};
+use super::files::{TableReader, TableWriter};
+use crate::capture::Ulids;
 use arrow_array::builder::{
     BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, UInt32Builder,
     UInt64Builder,
@@ -11,11 +15,6 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use ulid::Ulid;
-
-use super::RunFileError;
-use super::comparison::{Comparison, Outcome};
-use super::files::{read_batches, write_batch};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let dims = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
@@ -34,6 +33,9 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         column("production_equal", DataType::Boolean, true),
         column("max_abs", DataType::Float64, true),
         column("mean_abs", DataType::Float64, true),
+        column("p50_abs", DataType::Float64, true),
+        column("p99_abs", DataType::Float64, true),
+        column("p999_abs", DataType::Float64, true),
         column("max_rel", DataType::Float64, true),
         column("rel_l2", DataType::Float64, true),
         column("cosine", DataType::Float64, true),
@@ -53,63 +55,165 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// Commits one file of comparisons.
-///
-/// # Errors
-/// [`RunFileError`].
-pub fn write_comparisons(path: &Path, rows: &[Comparison]) -> Result<(), RunFileError> {
-    macro_rules! column {
-        ($builder:ty, $r:ident => $value:expr) => {{
-            let mut b = <$builder>::new();
-            for $r in rows {
-                b.append_option($value);
+/// Rows that are buffered before they are encoded.
+const BATCH: usize = 4096;
+
+/// Writes one file of comparisons, batch by batch: memory does not grow with the rows.
+pub struct ComparisonWriter {
+    table: TableWriter,
+    columns: Columns,
+    rows: usize,
+}
+
+macro_rules! columns {
+    ($($field:ident: $builder:ty,)*) => {
+        struct Columns {
+            $($field: $builder,)*
+            shape: ListBuilder<Int64Builder>,
+        }
+
+        impl Columns {
+            fn new() -> Self {
+                let dimension = Field::new("item", DataType::Int64, false);
+                Self {
+                    $($field: <$builder>::new(),)*
+                    shape: ListBuilder::new(Int64Builder::new()).with_field(dimension),
+                }
             }
-            Arc::new(b.finish()) as ArrayRef
-        }};
+
+            /// In the order of [`SCHEMA`]: the shape stands after the datatype.
+            fn finish(&mut self) -> Vec<ArrayRef> {
+                let mut columns: Vec<ArrayRef> = vec![$(Arc::new(self.$field.finish())),*];
+                let (at, _) = SCHEMA.column_with_name("shape").expect("it is in SCHEMA");
+                columns.insert(at, Arc::new(self.shape.finish()));
+                columns
+            }
+        }
+    };
+}
+
+columns! {
+    recorder: StringBuilder,
+    seq: UInt64Builder,
+    item: UInt32Builder,
+    output: StringBuilder,
+    outcome: StringBuilder,
+    error: StringBuilder,
+    datatype: StringBuilder,
+    elements: UInt64Builder,
+    bits_equal: BooleanBuilder,
+    production_equal: BooleanBuilder,
+    max_abs: Float64Builder,
+    mean_abs: Float64Builder,
+    p50_abs: Float64Builder,
+    p99_abs: Float64Builder,
+    p999_abs: Float64Builder,
+    max_rel: Float64Builder,
+    rel_l2: Float64Builder,
+    cosine: Float64Builder,
+    log_norm_ratio: Float64Builder,
+    max_ulp: UInt64Builder,
+    violations: UInt64Builder,
+    rtol: Float64Builder,
+    atol: Float64Builder,
+    nonfinite_mismatches: UInt64Builder,
+    nonfinite_matched: UInt64Builder,
+    worst_index: UInt64Builder,
+    reference_top1: UInt32Builder,
+    stage_top1: UInt32Builder,
+    reference_margin: Float64Builder,
+    reference_tie: BooleanBuilder,
+    stage_tie: BooleanBuilder,
+}
+
+/// Columns whose values repeat: a dictionary pays there and costs elsewhere.
+const REPEATED: [&str; 10] = [
+    "recorder",
+    "output",
+    "outcome",
+    "error",
+    "datatype",
+    "elements",
+    "rtol",
+    "atol",
+    "item",
+    "shape.list.item",
+];
+
+impl ComparisonWriter {
+    /// Begins a file; it is not there before [`Self::commit`].
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn create(path: &Path) -> Result<Self, RunFileError> {
+        Ok(Self {
+            table: TableWriter::create(path, &SCHEMA, &REPEATED, &[])?,
+            columns: Columns::new(),
+            rows: 0,
+        })
     }
-    let mut shape = ListBuilder::new(Int64Builder::new()).with_field(Field::new(
-        "item",
-        DataType::Int64,
-        false,
-    ));
-    for r in rows {
-        shape.values().append_slice(&r.shape);
-        shape.append(true);
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn push(&mut self, row: &ComparisonRow<'_>) -> Result<(), RunFileError> {
+        let (c, n) = (&mut self.columns, &row.numbers);
+        let mut text = [0; ulid::ULID_LEN];
+        c.recorder
+            .append_value(row.recorder.array_to_str(&mut text));
+        c.seq.append_value(row.seq);
+        c.item.append_value(row.item);
+        c.output.append_value(row.output);
+        c.outcome.append_value(row.outcome.name());
+        c.error.append_option(row.error);
+        c.datatype.append_value(row.datatype);
+        c.shape.values().append_slice(row.shape);
+        c.shape.append(true);
+        c.elements.append_value(n.elements);
+        c.bits_equal.append_value(n.bits_equal);
+        c.production_equal.append_option(row.production_equal);
+        c.max_abs.append_option(n.max_abs);
+        c.mean_abs.append_option(n.mean_abs);
+        c.p50_abs.append_option(n.p50_abs);
+        c.p99_abs.append_option(n.p99_abs);
+        c.p999_abs.append_option(n.p999_abs);
+        c.max_rel.append_option(n.max_rel);
+        c.rel_l2.append_option(n.rel_l2);
+        c.cosine.append_option(n.cosine);
+        c.log_norm_ratio.append_option(n.log_norm_ratio);
+        c.max_ulp.append_option(n.max_ulp);
+        c.violations.append_value(n.violations);
+        c.rtol.append_value(row.rtol);
+        c.atol.append_value(row.atol);
+        c.nonfinite_mismatches.append_value(n.nonfinite_mismatches);
+        c.nonfinite_matched.append_value(n.nonfinite_matched);
+        c.worst_index.append_option(n.worst_index);
+        c.reference_top1.append_option(n.reference_top1);
+        c.stage_top1.append_option(n.stage_top1);
+        c.reference_margin.append_option(n.reference_margin);
+        c.reference_tie.append_value(n.reference_tie);
+        c.stage_tie.append_value(n.stage_tie);
+        self.rows += 1;
+        if self.rows == BATCH {
+            self.flush()?;
+        }
+        Ok(())
     }
-    let columns = vec![
-        column!(StringBuilder, r => Some(r.recorder.to_string())),
-        column!(UInt64Builder, r => Some(r.seq)),
-        column!(UInt32Builder, r => Some(r.item)),
-        column!(StringBuilder, r => Some(&r.output)),
-        column!(StringBuilder, r => Some(r.outcome.name())),
-        column!(StringBuilder, r => r.error.as_deref()),
-        column!(StringBuilder, r => Some(&r.datatype)),
-        Arc::new(shape.finish()) as ArrayRef,
-        column!(UInt64Builder, r => Some(r.elements)),
-        column!(BooleanBuilder, r => Some(r.bits_equal)),
-        column!(BooleanBuilder, r => r.production_equal),
-        column!(Float64Builder, r => r.max_abs),
-        column!(Float64Builder, r => r.mean_abs),
-        column!(Float64Builder, r => r.max_rel),
-        column!(Float64Builder, r => r.rel_l2),
-        column!(Float64Builder, r => r.cosine),
-        column!(Float64Builder, r => r.log_norm_ratio),
-        column!(UInt64Builder, r => r.max_ulp),
-        column!(UInt64Builder, r => Some(r.violations)),
-        column!(Float64Builder, r => Some(r.rtol)),
-        column!(Float64Builder, r => Some(r.atol)),
-        column!(UInt64Builder, r => Some(r.nonfinite_mismatches)),
-        column!(UInt64Builder, r => Some(r.nonfinite_matched)),
-        column!(UInt64Builder, r => r.worst_index),
-        column!(UInt32Builder, r => r.reference_top1),
-        column!(UInt32Builder, r => r.stage_top1),
-        column!(Float64Builder, r => r.reference_margin),
-        column!(BooleanBuilder, r => Some(r.reference_tie)),
-        column!(BooleanBuilder, r => Some(r.stage_tie)),
-    ];
-    let batch = RecordBatch::try_new(SCHEMA.clone(), columns)
-        .map_err(|e| RunFileError::new("write", path, e))?;
-    write_batch(path, &batch)
+
+    /// Completes the file and gives it its name.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn commit(mut self) -> Result<(), RunFileError> {
+        self.flush()?;
+        self.table.commit()
+    }
+
+    fn flush(&mut self) -> Result<(), RunFileError> {
+        self.rows = 0;
+        self.table.write(self.columns.finish())
+    }
 }
 
 /// Reads one file of comparisons.
@@ -118,7 +222,8 @@ pub fn write_comparisons(path: &Path, rows: &[Comparison]) -> Result<(), RunFile
 /// [`RunFileError`].
 pub fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, RunFileError> {
     let mut rows = Vec::new();
-    for batch in read_batches(path, &SCHEMA)? {
+    for batch in TableReader::open(path, &SCHEMA)? {
+        let batch = batch?;
         decode(&batch, &mut rows).map_err(|e| RunFileError::new("read", path, e))?;
     }
     Ok(rows)
@@ -139,10 +244,13 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
         }};
     }
     let shape = column("shape").as_list::<i32>();
+    let mut ulids = Ulids::default();
     for i in 0..batch.num_rows() {
         let outcome = text("outcome").value(i);
         rows.push(Comparison {
-            recorder: Ulid::from_string(text("recorder").value(i)).map_err(|e| e.to_string())?,
+            recorder: ulids
+                .parse(text("recorder").value(i))
+                .map_err(|e| e.to_string())?,
             seq: u64s("seq").value(i),
             item: u32s("item").value(i),
             output: text("output").value(i).to_owned(),
@@ -156,6 +264,9 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
             production_equal: maybe!(bools("production_equal"), i),
             max_abs: maybe!(f64s("max_abs"), i),
             mean_abs: maybe!(f64s("mean_abs"), i),
+            p50_abs: maybe!(f64s("p50_abs"), i),
+            p99_abs: maybe!(f64s("p99_abs"), i),
+            p999_abs: maybe!(f64s("p999_abs"), i),
             max_rel: maybe!(f64s("max_rel"), i),
             rel_l2: maybe!(f64s("rel_l2"), i),
             cosine: maybe!(f64s("cosine"), i),

@@ -2,18 +2,23 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
-use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+use parquet::arrow::arrow_reader::{
+    ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
+};
 use parquet::basic::Compression;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::storage::{Chunks, ReadFile, batch_rows};
 
 /// Why a file of a run could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -73,57 +78,186 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RunFileErr
 
 /// Commits a Parquet file of one batch.
 pub(super) fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), RunFileError> {
-    let properties = WriterProperties::builder()
-        .set_created_by(concat!("inferdiff ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_compression(Compression::SNAPPY)
-        .build();
-    commit(path, |file| {
-        let write = || {
-            let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties))?;
-            writer.write(batch)?;
-            writer.close()
-        };
-        write()
-            .map(|_| ())
-            .map_err(|e| RunFileError::new("write", path, e))
-    })
+    let mut table = TableWriter::create(path, batch.schema_ref(), &[], &[])?;
+    table.write(batch.columns().to_vec())?;
+    table.commit()
 }
 
-/// Reads a Parquet file of a run whole, as `schema`.
-pub(super) fn read_batches(
-    path: &Path,
-    schema: &SchemaRef,
-) -> Result<Vec<RecordBatch>, RunFileError> {
-    let bytes = std::fs::read(path).map_err(|e| RunFileError::io("read", path, &e))?;
-    let options = ArrowReaderOptions::new().with_schema(Arc::clone(schema));
-    let read = || {
-        ParquetRecordBatchReaderBuilder::try_new_with_options(Bytes::from(bytes), options)?
-            .with_batch_size(8192)
-            .build()?
-            .collect::<Result<Vec<_>, _>>()
+/// Encoded bytes of a row group: what a writer holds in memory.
+const ROW_GROUP_BYTES: usize = 8 << 20;
+const ROW_GROUP_ROWS: usize = 1 << 16;
+
+/// A Parquet file that grows batch by batch and is not there before it is committed.
+pub(super) struct TableWriter {
+    path: PathBuf,
+    schema: SchemaRef,
+    writer: ArrowWriter<File>,
+    /// `None` once it is committed.
+    temporary: Option<PathBuf>,
+}
+
+impl TableWriter {
+    /// `repeated`: leaf paths whose values repeat, for which a dictionary pays. `payload`: leaf
+    /// paths of incompressible bytes.
+    pub fn create(
+        path: &Path,
+        schema: &SchemaRef,
+        repeated: &[&str],
+        payload: &[&str],
+    ) -> Result<Self, RunFileError> {
+        let leaf =
+            |path: &str| ColumnPath::from(path.split('.').map(str::to_owned).collect::<Vec<_>>());
+        let base = WriterProperties::builder()
+            .set_created_by(concat!("inferdiff ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_compression(Compression::SNAPPY)
+            .set_dictionary_enabled(false)
+            // Whole files are read: nobody prunes by bounds or looks for a page.
+            .set_statistics_enabled(EnabledStatistics::None)
+            .set_offset_index_disabled(true)
+            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+        let base = repeated.iter().fold(base, |b, path| {
+            b.set_column_dictionary_enabled(leaf(path), true)
+        });
+        let properties = payload.iter().fold(base, |b, path| {
+            b.set_column_compression(leaf(path), Compression::UNCOMPRESSED)
+        });
+        let (file, temporary) = begin(path)?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build()))
+            .map_err(|e| RunFileError::new("write", path, e))?;
+        Ok(Self {
+            path: path.to_owned(),
+            schema: Arc::clone(schema),
+            writer,
+            temporary: Some(temporary),
+        })
+    }
+
+    /// Appends a batch, its columns in the order of the schema.
+    pub fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), RunFileError> {
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(parquet::errors::ParquetError::from)
-    };
-    read().map_err(|e| RunFileError::new("read", path, e))
+            .and_then(|batch| self.writer.write(&batch))
+            .map_err(|e| RunFileError::new("write", &self.path, e))
+    }
+
+    /// An error of this file.
+    pub fn error(&self, why: impl ToString) -> RunFileError {
+        RunFileError::new("write", &self.path, why)
+    }
+
+    /// Completes the file, makes it durable and gives it its name.
+    pub fn commit(mut self) -> Result<(), RunFileError> {
+        let fail = |e: parquet::errors::ParquetError| RunFileError::new("write", &self.path, e);
+        self.writer.finish().map_err(fail)?;
+        self.writer
+            .sync()
+            .map_err(|e| RunFileError::io("write", &self.path, &e))?;
+        let temporary = self.temporary.as_ref().expect("it is committed only here");
+        publish(self.writer.inner(), temporary, &self.path)?;
+        self.temporary = None;
+        Ok(())
+    }
+}
+
+impl Drop for TableWriter {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // The error that matters was told already.
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+/// Reads a Parquet file of a run as `schema`, a few rows at a time.
+pub(super) struct TableReader {
+    path: PathBuf,
+    batches: ParquetRecordBatchReader,
+}
+
+/// Bytes and rows of a batch: the data of a batch stays within the caches.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_ROWS: u64 = 4096;
+
+impl TableReader {
+    pub fn open(path: &Path, schema: &SchemaRef) -> Result<Self, RunFileError> {
+        let file = File::open(path).map_err(|e| RunFileError::io("read", path, &e))?;
+        let length = file
+            .metadata()
+            .map_err(|e| RunFileError::io("read", path, &e))?;
+        let mut chunks = Chunks::new(Arc::new(RunFile(file)), length.len());
+        let options = ArrowReaderOptions::new().with_schema(Arc::clone(schema));
+        let open = || {
+            // A short file is read whole.
+            chunks.hold([(0, length.len())])?;
+            let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(chunks, options)?;
+            let rows = batch_rows(builder.metadata(), BATCH_BYTES, BATCH_ROWS);
+            builder.with_batch_size(rows).build()
+        };
+        let batches = open().map_err(|e| RunFileError::new("read", path, e))?;
+        Ok(Self {
+            path: path.to_owned(),
+            batches,
+        })
+    }
+
+    /// An error of this file.
+    pub fn error(&self, why: impl ToString) -> RunFileError {
+        RunFileError::new("read", &self.path, why)
+    }
+}
+
+impl Iterator for TableReader {
+    type Item = Result<RecordBatch, RunFileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let batch = self.batches.next()?;
+        Some(batch.map_err(|e| self.error(e)))
+    }
+}
+
+/// A committed file: nobody changes it any more.
+struct RunFile(File);
+
+impl ReadFile for RunFile {
+    fn len(&self) -> u64 {
+        self.0.metadata().map_or(0, |m| m.len())
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
+        self.0.read_exact_at(buf, offset)
+    }
 }
 
 fn commit(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), RunFileError>,
 ) -> Result<(), RunFileError> {
-    let io = |e: std::io::Error| RunFileError::io("write", path, &e);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
-    let mut file = File::create(&temporary).map_err(io)?;
-    let written = write(&mut file).and_then(|()| {
-        file.sync_data().map_err(io)?;
-        std::fs::rename(&temporary, path).map_err(io)?;
-        File::open(folder).and_then(|d| d.sync_all()).map_err(io)
-    });
+    let (mut file, temporary) = begin(path)?;
+    let written = write(&mut file).and_then(|()| publish(&file, &temporary, path));
     if written.is_err() {
         // The error that matters is the first one.
         let _ = std::fs::remove_file(&temporary);
     }
     written
+}
+
+/// A new file beside the one that it will become.
+fn begin(path: &Path) -> Result<(File, PathBuf), RunFileError> {
+    let io = |e: std::io::Error| RunFileError::io("write", path, &e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(io)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+    let file = File::create(&temporary).map_err(io)?;
+    Ok((file, temporary))
+}
+
+/// Makes the file durable and gives it its name.
+fn publish(file: &File, temporary: &Path, path: &Path) -> Result<(), RunFileError> {
+    let io = |e: std::io::Error| RunFileError::io("write", path, &e);
+    let folder = path.parent().unwrap_or(Path::new("."));
+    file.sync_data().map_err(io)?;
+    std::fs::rename(temporary, path).map_err(io)?;
+    File::open(folder).and_then(|d| d.sync_all()).map_err(io)
 }

@@ -6,13 +6,14 @@ use std::sync::{Arc, LazyLock};
 use arrow_array::builder::{StringBuilder, UInt64Builder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{read_batches, write_batch};
-use crate::capture::{decode_tensors, encode_tensors, tensor_list};
+use super::files::{TableReader, TableWriter};
+use crate::capture::{Ulids, decode_tensors, encode_tensors, tensor_list};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -35,58 +36,146 @@ fn schema(payload: &DataType) -> SchemaRef {
     ]))
 }
 
-static WRITTEN: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
-static READ: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::LargeBinary));
+/// Payloads are views on both ways: bytes are neither copied into the writer nor out of the reader.
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
 
-/// Commits one file of answers.
-///
-/// # Errors
-/// [`RunFileError`].
-pub fn write_outputs(path: &Path, rows: &[StoredAnswer]) -> Result<(), RunFileError> {
-    let fail = |e: arrow_schema::ArrowError| RunFileError::new("write", path, e);
-    let (mut recorder, mut seq, mut error) = (
-        StringBuilder::new(),
-        UInt64Builder::new(),
-        StringBuilder::new(),
-    );
-    for row in rows {
-        recorder.append_value(row.recorder.to_string());
-        seq.append_value(row.seq);
-        error.append_option(row.answer.as_ref().err());
-    }
-    let tensors = encode_tensors(rows.iter().map(|r| r.answer.as_deref().ok())).map_err(fail)?;
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(recorder.finish()),
-        Arc::new(seq.finish()),
-        tensors,
-        Arc::new(error.finish()),
-    ];
-    write_batch(
-        path,
-        &RecordBatch::try_new(WRITTEN.clone(), columns).map_err(fail)?,
-    )
+/// Leaf paths whose values repeat from row to row.
+const REPEATED: [&str; 6] = [
+    "recorder",
+    "outputs.list.item.name",
+    "outputs.list.item.datatype",
+    "outputs.list.item.payload",
+    "outputs.list.item.message",
+    "outputs.list.item.shape.list.item",
+];
+const PAYLOAD: [&str; 1] = ["outputs.list.item.data"];
+
+/// Answers are encoded once so many are buffered, or once they hold so many bytes.
+const BATCH_ROWS: usize = 1024;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// Writes one file of answers, batch by batch: memory does not grow with the rows.
+pub struct OutputWriter {
+    table: TableWriter,
+    rows: Vec<StoredAnswer>,
+    bytes: usize,
 }
 
-/// Reads one file of answers.
-///
-/// # Errors
-/// [`RunFileError`].
-pub fn read_outputs(path: &Path) -> Result<Vec<StoredAnswer>, RunFileError> {
-    let fail = |e: String| RunFileError::new("read", path, e);
-    let mut rows = Vec::new();
-    for batch in read_batches(path, &READ)? {
-        let column = |name: &str| batch.column_by_name(name).expect("read with READ");
+impl OutputWriter {
+    /// Begins a file; it is not there before [`Self::commit`].
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn create(path: &Path) -> Result<Self, RunFileError> {
+        Ok(Self {
+            table: TableWriter::create(path, &SCHEMA, &REPEATED, &PAYLOAD)?,
+            rows: Vec::new(),
+            bytes: 0,
+        })
+    }
+
+    /// Appends an answer.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn push(&mut self, row: StoredAnswer) -> Result<(), RunFileError> {
+        let data = row.answer.iter().flatten().filter_map(|t| t.data.as_ref());
+        self.bytes += data.map(Bytes::len).sum::<usize>();
+        self.rows.push(row);
+        if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Completes the file and gives it its name.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn commit(mut self) -> Result<(), RunFileError> {
+        self.flush()?;
+        self.table.commit()
+    }
+
+    fn flush(&mut self) -> Result<(), RunFileError> {
+        let (mut recorder, mut seq, mut error) = (
+            StringBuilder::new(),
+            UInt64Builder::new(),
+            StringBuilder::new(),
+        );
+        let mut text = [0; ulid::ULID_LEN];
+        for row in &self.rows {
+            recorder.append_value(row.recorder.array_to_str(&mut text));
+            seq.append_value(row.seq);
+            error.append_option(row.answer.as_ref().err());
+        }
+        let tensors = encode_tensors(self.rows.iter().map(|r| r.answer.as_deref().ok()))
+            .map_err(|e| self.table.error(e))?;
+        self.table.write(vec![
+            Arc::new(recorder.finish()),
+            Arc::new(seq.finish()),
+            tensors,
+            Arc::new(error.finish()),
+        ])?;
+        self.rows.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+}
+
+/// Reads one file of answers in the order they were written, a few at a time.
+pub struct OutputReader {
+    table: TableReader,
+    batch: std::vec::IntoIter<StoredAnswer>,
+}
+
+impl OutputReader {
+    /// Opens a file of answers.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn open(path: &Path) -> Result<Self, RunFileError> {
+        Ok(Self {
+            table: TableReader::open(path, &SCHEMA)?,
+            batch: Vec::new().into_iter(),
+        })
+    }
+
+    fn decode(&self, batch: &RecordBatch) -> Result<Vec<StoredAnswer>, String> {
+        let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
         let (recorder, error) = (column("recorder").as_string::<i32>(), column("error"));
-        let error = error.as_string::<i32>();
-        let outputs = decode_tensors(&batch, "outputs").map_err(fail)?;
-        for (i, outputs) in outputs.into_iter().enumerate() {
-            let why = error.is_valid(i).then(|| error.value(i).to_owned());
-            rows.push(StoredAnswer {
-                recorder: Ulid::from_string(recorder.value(i)).map_err(|e| fail(e.to_string()))?,
-                seq: column("seq").as_primitive::<UInt64Type>().value(i),
-                answer: outputs.ok_or_else(|| why.unwrap_or_default()),
-            });
+        let (seq, error) = (column("seq"), error.as_string::<i32>());
+        let seq = seq.as_primitive::<UInt64Type>();
+        let outputs = decode_tensors(batch, "outputs")?;
+        let mut ulids = Ulids::default();
+        let answer = |(i, outputs): (usize, Option<Vec<Tensor>>)| {
+            let why = || error.is_valid(i).then(|| error.value(i).to_owned());
+            Ok(StoredAnswer {
+                recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
+                seq: seq.value(i),
+                answer: outputs.ok_or_else(|| why().unwrap_or_default()),
+            })
+        };
+        outputs.into_iter().enumerate().map(answer).collect()
+    }
+}
+
+impl Iterator for OutputReader {
+    type Item = Result<StoredAnswer, RunFileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(answer) = self.batch.next() {
+                return Some(Ok(answer));
+            }
+            let batch = match self.table.next()? {
+                Ok(batch) => batch,
+                Err(e) => return Some(Err(e)),
+            };
+            match self.decode(&batch) {
+                Ok(answers) => self.batch = answers.into_iter(),
+                Err(e) => return Some(Err(self.table.error(e))),
+            }
         }
     }
-    Ok(rows)
 }

@@ -14,8 +14,9 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{read_batches, write_batch};
+use super::files::{TableReader, write_batch};
 use crate::Exchange;
+use crate::capture::Ulids;
 
 /// One replayed exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -145,7 +146,9 @@ pub fn write_requests(path: &Path, rows: &[RequestRow]) -> Result<(), RunFileErr
 /// [`RunFileError`].
 pub fn read_requests(path: &Path) -> Result<Vec<RequestRow>, RunFileError> {
     let mut rows = Vec::new();
-    for batch in read_batches(path, &SCHEMA)? {
+    let mut ulids = Ulids::default();
+    for batch in TableReader::open(path, &SCHEMA)? {
+        let batch = batch?;
         let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
         let text = |name: &str, i: usize| {
             let array = column(name).as_string::<i32>();
@@ -155,7 +158,8 @@ pub fn read_requests(path: &Path) -> Result<Vec<RequestRow>, RunFileError> {
         for i in 0..batch.num_rows() {
             let recorder = text("recorder", i).unwrap_or_default();
             rows.push(RequestRow {
-                recorder: Ulid::from_string(&recorder)
+                recorder: ulids
+                    .parse(&recorder)
                     .map_err(|e| RunFileError::new("read", path, e))?,
                 seq: column("seq").as_primitive::<UInt64Type>().value(i),
                 client_request_id: text("client_request_id", i),

@@ -7,11 +7,13 @@
 use std::io;
 use std::path::Path;
 
+mod chunks;
 mod disk;
 mod fault;
 mod faulty;
 mod simulated;
 
+pub(crate) use chunks::{Chunks, batch_rows};
 pub use disk::Disk;
 pub use fault::{Fault, Operation};
 pub use faulty::Faulty;

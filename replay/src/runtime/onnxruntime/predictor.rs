@@ -65,6 +65,10 @@ impl Predictor for OnnxPredictor {
         Some(&self.signature)
     }
 
+    fn reads_exchange(&self) -> bool {
+        false
+    }
+
     fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError> {
         fit::check(&self.signature, request.inputs)?;
         let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =

@@ -1,0 +1,94 @@
+//! Largest and second largest element of one side.
+
+use super::level::{Kernel, LANES, Level};
+
+/// What was seen of one side so far. NaN is passed over: whoever asks knows whether there was one.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Top {
+    seen: u64,
+    best: f64,
+    second: f64,
+    index: u64,
+}
+
+/// The largest and the second largest value of a block, repeats counted.
+struct TopOfBlock<'a>(&'a [f64]);
+
+impl Kernel for TopOfBlock<'_> {
+    type Out = (f64, f64);
+
+    #[inline(always)]
+    fn run(self) -> (f64, f64) {
+        let mut best = [f64::NEG_INFINITY; LANES];
+        let mut second = [f64::NEG_INFINITY; LANES];
+        let (steps, rest) = self.0.as_chunks::<LANES>();
+        for values in steps {
+            for l in 0..LANES {
+                let v = values[l];
+                let less = if v < best[l] { v } else { best[l] };
+                second[l] = if less > second[l] { less } else { second[l] };
+                best[l] = if v > best[l] { v } else { best[l] };
+            }
+        }
+        let mut both = (f64::NEG_INFINITY, f64::NEG_INFINITY);
+        let mut see = |v: f64| {
+            if v > both.0 {
+                both = (v, both.0);
+            } else if v > both.1 {
+                both.1 = v;
+            }
+        };
+        rest.iter().for_each(|v| see(*v));
+        for l in 0..LANES {
+            see(best[l]);
+            see(second[l]);
+        }
+        both
+    }
+}
+
+impl Top {
+    pub fn new() -> Self {
+        Self {
+            seen: 0,
+            best: f64::NEG_INFINITY,
+            second: f64::NEG_INFINITY,
+            index: 0,
+        }
+    }
+
+    /// Adds the next elements, the first of which has index `from`.
+    pub fn add(&mut self, level: Level, values: &[f64], from: u64) {
+        let (best, second) = level.run(TopOfBlock(values));
+        if self.seen == 0 || best > self.best {
+            // Rare after the first blocks: only a new largest value is looked for.
+            let at = values.iter().position(|v| *v == best).unwrap_or(0);
+            self.index = from + at as u64;
+            self.second = self.best.max(second);
+            self.best = best;
+        } else {
+            self.second = self.second.max(best);
+        }
+        self.seen += values.len() as u64;
+    }
+
+    /// Index of the largest element, ties to the lowest; none where there is no element.
+    pub fn index(&self) -> Option<u32> {
+        (self.seen > 0)
+            .then(|| u32::try_from(self.index).ok())
+            .flatten()
+    }
+
+    /// The largest value occurs more than once.
+    pub fn tie(&self) -> bool {
+        self.seen > 1 && self.best == self.second
+    }
+
+    /// Largest minus second largest; 0 for ties, infinite ones too.
+    pub fn margin(&self) -> Option<f64> {
+        if self.tie() {
+            return Some(0.0);
+        }
+        (self.seen > 1).then(|| self.best - self.second)
+    }
+}

@@ -1,0 +1,202 @@
+//! The rows of one row group, a few at a time.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
+    ParquetRecordBatchReaderBuilder,
+};
+use parquet::errors::ParquetError;
+use parquet::schema::types::SchemaDescriptor;
+
+use super::schema::{VIEWS, leaf_paths};
+use super::{CaptureError, Segment, decode};
+use crate::Exchange;
+use crate::storage::Chunks;
+
+/// Which columns a read touches. What is left out reads as `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Projection {
+    /// Neither tensors nor bodies.
+    Keys,
+    /// Tensors without their data, no bodies.
+    Shapes,
+    /// Tensors, and how the exchange ended: what executing a request and comparing its answer needs.
+    /// The other texts read as empty.
+    Tensors,
+    /// Everything.
+    Full,
+}
+
+/// Beside the tensors, what says which exchange it is and how it ended.
+const ANSWER: [&str; 12] = [
+    "recorder",
+    "seq",
+    "part",
+    "last",
+    "model",
+    "model_version",
+    "sequence_id",
+    "status",
+    "outcome",
+    "error",
+    "decode_error",
+    "requested_outputs.list.item",
+];
+
+static LEAVES: LazyLock<usize> = LazyLock::new(|| leaf_paths().len());
+
+/// Bytes and rows that are decoded at a time: the data of a batch stays within the caches.
+const BATCH_BYTES: u64 = 1 << 20;
+const BATCH_ROWS: u64 = 4096;
+
+/// The rows of one row group, batch by batch, in the order they were written. Nothing follows an
+/// error.
+pub struct Rows {
+    batches: ParquetRecordBatchReader,
+    path: PathBuf,
+    row_group: usize,
+    projection: Projection,
+    /// Rows that must still come.
+    left: usize,
+    ended: bool,
+}
+
+impl Rows {
+    pub(super) fn open(
+        segment: &Segment,
+        row_group: usize,
+        projection: Projection,
+    ) -> Result<Self, CaptureError> {
+        let schema = segment.footer.metadata.file_metadata().schema_descr();
+        let opened = unless_it_panics(|| batches(segment, row_group, mask(projection, schema)));
+        let (left, batches) = opened.map_err(|e| damaged(&segment.path, row_group, e))?;
+        Ok(Self {
+            batches,
+            path: segment.path.clone(),
+            row_group,
+            projection,
+            left,
+            ended: false,
+        })
+    }
+
+    fn step(&mut self) -> Result<Option<Vec<Exchange>>, String> {
+        let batch = unless_it_panics(|| self.batches.next().transpose())?;
+        let Some(batch) = batch else {
+            return match self.left {
+                0 => Ok(None),
+                left => Err(format!("it ends {left} rows early")),
+            };
+        };
+        let rows = decode::decode(&batch, self.projection)?;
+        self.left = self
+            .left
+            .checked_sub(rows.len())
+            .ok_or("it holds more rows than were written")?;
+        Ok(Some(rows))
+    }
+}
+
+impl Iterator for Rows {
+    type Item = Result<Vec<Exchange>, CaptureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step();
+        self.ended = !matches!(step, Ok(Some(_)));
+        step.map_err(|e| damaged(&self.path, self.row_group, e))
+            .transpose()
+    }
+}
+
+/// The columns of a row group of which some page does not decode.
+pub(super) fn damaged_columns(segment: &Segment, row_group: usize) -> Vec<String> {
+    let schema = segment.footer.metadata.file_metadata().schema_descr();
+    let decodes = |leaf: usize| {
+        let mask = ProjectionMask::leaves(schema, [leaf]);
+        let read = || {
+            let (rows, batches) = batches(segment, row_group, mask)?;
+            let mut read = 0;
+            for batch in batches {
+                read += batch?.num_rows();
+            }
+            Ok::<_, ParquetError>(read == rows)
+        };
+        unless_it_panics(read).unwrap_or(false)
+    };
+    let leaves = schema.columns().iter().enumerate();
+    leaves
+        .filter(|(leaf, _)| !decodes(*leaf))
+        .map(|(_, column)| column.path().string())
+        .collect()
+}
+
+fn damaged(path: &std::path::Path, row_group: usize, why: String) -> CaptureError {
+    CaptureError::damaged(path, format!("row group {row_group}: {why}"))
+}
+
+/// The Parquet reader panics on some damaged pages (an index into a dictionary that is not there);
+/// whoever reads a damaged capture must outlive that. What panicked is not used again.
+pub(super) fn unless_it_panics<T, E: std::fmt::Display>(
+    read: impl FnOnce() -> Result<T, E>,
+) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read))
+        .map_err(|_| "a page cannot be decoded".to_owned())?
+        .map_err(|e| e.to_string())
+}
+
+/// The number of rows of a row group, and its batches.
+fn batches(
+    segment: &Segment,
+    row_group: usize,
+    mask: ProjectionMask,
+) -> Result<(usize, ParquetRecordBatchReader), ParquetError> {
+    let metadata = Arc::clone(&segment.footer.metadata);
+    let group = metadata
+        .row_groups()
+        .get(row_group)
+        .ok_or_else(|| ParquetError::General("there is no such row group".to_owned()))?;
+    let rows = usize::try_from(group.num_rows())?;
+    let mut chunks = Chunks::new(Arc::clone(&segment.file), segment.bytes);
+    let read = group.columns().iter().enumerate();
+    let read = read.filter(|(leaf, _)| mask.leaf_included(*leaf));
+    chunks.hold(read.map(|(_, column)| column.byte_range()))?;
+    let bytes: i64 = group.columns().iter().map(|c| c.uncompressed_size()).sum();
+    let each = bytes.unsigned_abs().checked_div(rows as u64).unwrap_or(0);
+    let batch = (BATCH_BYTES / each.max(1)).clamp(1, BATCH_ROWS);
+    let options = match metadata.file_metadata().schema_descr().num_columns() {
+        n if n == *LEAVES => ArrowReaderOptions::new().with_schema(Arc::clone(&VIEWS)),
+        // Of another version: as its own footer says.
+        _ => ArrowReaderOptions::new(),
+    };
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)?;
+    let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata)
+        .with_row_groups(vec![row_group])
+        .with_projection(mask)
+        .with_batch_size(usize::try_from(batch).unwrap_or(1))
+        .build()?;
+    Ok((rows, batches))
+}
+
+fn mask(projection: Projection, schema: &SchemaDescriptor) -> ProjectionMask {
+    let tensor = |leaf: &str| leaf.starts_with("inputs.") || leaf.starts_with("outputs.");
+    let keep = |leaf: &str| match projection {
+        Projection::Full => true,
+        Projection::Tensors => tensor(leaf) || ANSWER.contains(&leaf),
+        Projection::Shapes => !super::PAYLOAD_COLUMNS.contains(&leaf),
+        Projection::Keys => !super::PAYLOAD_COLUMNS.contains(&leaf) && !tensor(leaf),
+    };
+    let leaves = schema
+        .columns()
+        .iter()
+        .enumerate()
+        .filter(|(_, column)| keep(&column.path().string()))
+        .map(|(i, _)| i);
+    ProjectionMask::leaves(schema, leaves)
+}
