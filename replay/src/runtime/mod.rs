@@ -88,6 +88,12 @@ pub trait Runtime {
         &[]
     }
 
+    /// Its answers come of the request's inputs. Where they are looked up, `[stage.inputs]` means
+    /// nothing.
+    fn reads_inputs(&self) -> bool {
+        true
+    }
+
     /// Reads the keys of a stage: fills in what is not said and checks everything that can be
     /// checked without opening the stage. It takes every one of [`Self::keys`].
     ///
