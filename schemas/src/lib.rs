@@ -24,6 +24,7 @@ pub mod exchange;
 pub mod fuzz;
 pub mod raw;
 pub mod run;
+pub mod secret;
 pub mod storage;
 pub mod tensor;
 pub mod wire;

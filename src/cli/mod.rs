@@ -1,9 +1,11 @@
 //! The command line: one file per command. Results go to stdout, progress and logs to stderr.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use inferdiff_schemas::capture::CaptureKey;
 
 mod align;
 #[cfg(feature = "replay")]
@@ -143,6 +145,12 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The key of an encrypted capture, where a file is named.
+fn encryption_key(file: Option<&Path>) -> Result<Option<CaptureKey>, Failure> {
+    let key = file.map(CaptureKey::read).transpose();
+    key.map_err(|e| Failure::usage(format!("--encryption-key: {e}")))
 }
 
 /// Writes to stdout; a closed pipe (`| head`) is no failure.

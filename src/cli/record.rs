@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +15,7 @@ use inferdiff_schemas::capture::{
     CaptureMeta, Ledger, RecorderMeta, Retention, SyncPolicy, WriterOptions,
 };
 use inferdiff_schemas::run::evidence::ModelIdentity;
+use inferdiff_schemas::secret::read_secret;
 use inferdiff_schemas::storage::{Disk, Fault, Faulty, Storage};
 use inferdiff_schemas::wire::{BodyPolicy, Keep, TensorPolicy, TensorRules};
 use tokio::net::{TcpListener, TcpSocket};
@@ -155,6 +155,10 @@ pub struct RecordArgs {
     /// The secret of hashed tensors: a file of at least 16 bytes that only its owner may read.
     #[arg(long, value_name = "FILE")]
     hash_key: Option<PathBuf>,
+    /// Encrypt segments, footer and every column, with the key in this file: 16 or 32 random bytes
+    /// that only its owner may read.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
     /// In-flight exchanges may take this many seconds at shutdown.
     #[arg(long, value_name = "S", default_value_t = 30)]
     drain_timeout: u64,
@@ -259,17 +263,7 @@ fn tensor_rule(text: &str) -> Result<(String, TensorPolicy), String> {
 /// The secret in a file that only its owner may read.
 fn secret(path: &Path) -> Result<Vec<u8>, Failure> {
     let fail = |why: String| Failure::usage(format!("--hash-key {}: {why}", path.display()));
-    let mode = std::fs::metadata(path)
-        .map_err(|e| fail(e.to_string()))?
-        .permissions()
-        .mode();
-    if mode & 0o077 != 0 {
-        return Err(fail(format!(
-            "others may read it (mode {:o}): chmod 600",
-            mode & 0o777
-        )));
-    }
-    let key = std::fs::read(path).map_err(|e| fail(e.to_string()))?;
+    let key = read_secret(path).map_err(fail)?;
     if key.len() < 16 {
         return Err(fail(format!(
             "it holds {} bytes and must hold at least 16 random ones",
@@ -629,6 +623,7 @@ fn recorder_options(
         writer: WriterOptions {
             flush_bytes: args.flush_bytes << 20,
             flush_age: Duration::from_millis(args.flush_age),
+            encryption: super::encryption_key(args.encryption_key.as_deref())?,
             sync: match args.sync {
                 Sync::Checkpoint => SyncPolicy::Checkpoint,
                 Sync::Seal => SyncPolicy::Seal,

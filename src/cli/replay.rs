@@ -30,6 +30,9 @@ use crate::report::terminal;
 pub struct ReplayArgs {
     /// The capture's directory.
     capture: PathBuf,
+    /// The key of an encrypted capture. What the run keeps of it (outputs) is not encrypted.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
     /// Model of stages that name none.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -183,6 +186,7 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         limits,
         asking,
         capture: args.capture.clone(),
+        encryption_key: args.encryption_key.clone(),
         run: args.run.clone(),
         ladder,
         selection: Selection {

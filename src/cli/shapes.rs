@@ -8,13 +8,16 @@ use inferdiff_replay::shapes::{collect, onnxruntime, paddle, trtexec};
 use inferdiff_schemas::capture::Capture;
 use inferdiff_schemas::storage::Disk;
 
-use super::{Ended, Failure, print};
+use super::{Ended, Failure, encryption_key, print};
 
 /// Shape ranges of a capture's requests, for TensorRT with dynamic shapes.
 #[derive(Args)]
 pub struct ShapesArgs {
     /// The capture's directory.
     capture: PathBuf,
+    /// The key of an encrypted capture.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
     /// For whom.
     #[arg(long, value_enum)]
     emit: Format,
@@ -38,7 +41,9 @@ enum Format {
 
 /// Runs `shapes`.
 pub fn run(args: &ShapesArgs) -> Ended {
-    let capture = Capture::open(Arc::new(Disk), &args.capture).map_err(Failure::usage)?;
+    let key = encryption_key(args.encryption_key.as_deref())?;
+    let capture = Capture::open_with_key(Arc::new(Disk), &args.capture, key.as_ref())
+        .map_err(Failure::usage)?;
     let profile = collect(&capture, args.model_name.as_deref()).map_err(Failure::usage)?;
     let text = match args.emit {
         Format::Paddle => paddle(&profile),

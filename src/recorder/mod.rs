@@ -116,6 +116,7 @@ pub fn start(
 ) -> Result<(Arc<Recorder>, RecorderThread, Vec<Recovered>), CaptureError> {
     let id = Ulid::from_string(&options.recorder.recorder)
         .map_err(|e| CaptureError::damaged(options.capture, format!("recorder id: {e}")))?;
+    let key = options.writer.encryption.clone();
     let (writer, recovered) = CaptureWriter::open(
         options.storage.clone(),
         options.capture,
@@ -142,6 +143,7 @@ pub fn start(
         upkeep_options,
         state.clone(),
         budget,
+        key,
     )
     .map_err(CaptureError::io("start the upkeep of", options.capture))?;
     let mut run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use inferdiff_schemas::capture::{CaptureError, MergeOptions, Retention, Upkeep};
+use inferdiff_schemas::capture::{CaptureError, CaptureKey, MergeOptions, Retention, Upkeep};
 use inferdiff_schemas::storage::Storage;
 
 use super::state::State;
@@ -53,6 +53,7 @@ struct Worker {
     options: Arc<Mutex<UpkeepOptions>>,
     state: Arc<State>,
     budget: Arc<Budget>,
+    key: Option<CaptureKey>,
     stopping: Arc<AtomicBool>,
     /// The problem that was logged last.
     logged: Option<String>,
@@ -65,6 +66,7 @@ pub(super) fn start(
     options: Arc<Mutex<UpkeepOptions>>,
     state: Arc<State>,
     budget: Arc<Budget>,
+    key: Option<CaptureKey>,
 ) -> std::io::Result<UpkeepThread> {
     let stopping = Arc::new(AtomicBool::new(false));
     let worker = Worker {
@@ -73,6 +75,7 @@ pub(super) fn start(
         options,
         state,
         budget,
+        key,
         stopping: stopping.clone(),
         logged: None,
     };
@@ -130,6 +133,7 @@ impl Worker {
         let Some(upkeep) = Upkeep::lock(self.storage.clone(), &self.capture)? else {
             return Ok(());
         };
+        let upkeep = upkeep.with_key(self.key.clone());
         for r in upkeep.recover()? {
             tracing::warn!(
                 "segment {} of a recorder that died: {}",

@@ -78,3 +78,12 @@ def test_memory_stays_within_the_budget_while_the_sink_is_stopped() -> None:
     out = subprocess.run(command, capture_output=True, text=True, timeout=600)
     print(out.stdout)
     assert out.returncode == 0, out.stdout + out.stderr
+
+
+def test_a_steady_load_leaves_nothing_behind() -> None:
+    """The short soak; the long one is `scripts/soak` for an hour."""
+    upstream = str(Path(binary()).parent / "examples/bench_upstream")
+    command = [sys.executable, str(ROOT / "scripts/soak"), binary(), upstream, "--seconds", "40"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    print(out.stdout)
+    assert out.returncode == 0, out.stdout + out.stderr

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use inferdiff_schemas::capture::Capture;
+use inferdiff_schemas::capture::{Capture, CaptureKey};
 use inferdiff_schemas::run::ladder::{Ladder, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Limits, Manifest, RUN_FORMAT, StageState, StageStatus};
@@ -37,6 +37,8 @@ pub struct Launch {
 pub struct RunRequest {
     /// The capture.
     pub capture: PathBuf,
+    /// The file that holds its key, where it is encrypted.
+    pub encryption_key: Option<PathBuf>,
     /// The run directory; new, or of an interrupted equal run.
     pub run: PathBuf,
     /// The resolved ladder.
@@ -149,7 +151,11 @@ pub enum RunError {
 /// # Errors
 /// [`RunError`].
 pub fn prepare(request: &RunRequest) -> Result<(Manifest, Held), RunError> {
-    let capture = Capture::open(Arc::new(Disk), &request.capture).map_err(SourceError::from)?;
+    let key = request.encryption_key.as_deref();
+    let key = key.map(CaptureKey::read).transpose();
+    let key = key.map_err(SourceError::from)?;
+    let capture = Capture::open_with_key(Arc::new(Disk), &request.capture, key.as_ref())
+        .map_err(SourceError::from)?;
     let plan = plan(&capture, &request.selection)?;
     let layout = RunLayout::new(&request.run);
     let manifest = manifest(request, &plan)?;
@@ -272,6 +278,7 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         created: request.created.clone(),
         capture: absolute(&request.capture),
+        encryption_key: request.encryption_key.as_deref().map(absolute),
         capture_digest: plan.capture_digest.clone(),
         models,
         ladder,

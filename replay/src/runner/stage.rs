@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use inferdiff_schemas::capture::{Capture, Projection};
+use inferdiff_schemas::capture::{Capture, CaptureKey, Projection};
 use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
@@ -149,8 +149,11 @@ impl<'a> Replay<'a> {
         let index = manifest.ladder.stages.iter().position(|s| s.name == own);
         let index = index.ok_or_else(|| failed(&format!("the run has no stage `{own}`")))?;
         let stage = &manifest.ladder.stages[index];
-        let capture =
-            Capture::open(std::sync::Arc::new(Disk), &manifest.capture).map_err(|e| failed(&e))?;
+        let key = manifest.encryption_key.as_deref().map(CaptureKey::read);
+        let key = key.transpose().map_err(|e| failed(&e))?;
+        let disk = std::sync::Arc::new(Disk);
+        let capture = Capture::open_with_key(disk, &manifest.capture, key.as_ref())
+            .map_err(|e| failed(&e))?;
         let started = Instant::now();
         let predictor = runtimes.open(stage)?;
         let open_seconds = started.elapsed().as_secs_f64();

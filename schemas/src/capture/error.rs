@@ -41,6 +41,35 @@ pub enum CaptureError {
         /// What is wrong.
         why: String,
     },
+    /// The file that holds the key of an encrypted capture cannot be used.
+    #[error("cannot use the key in {path}: {why}")]
+    Key {
+        /// The key's file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// A segment is encrypted and no key was given.
+    #[error(
+        "{path} is encrypted: give the file that holds the capture's key with --encryption-key"
+    )]
+    NoKey {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A segment is encrypted with another key.
+    #[error(
+        "{path} is encrypted with key {needed}, and the key given is {given}: give the one that it \
+         was recorded with"
+    )]
+    WrongKey {
+        /// Which file.
+        path: PathBuf,
+        /// The key that it needs, by id.
+        needed: String,
+        /// The key given, by id.
+        given: String,
+    },
     /// The storage refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
@@ -92,6 +121,11 @@ impl CaptureError {
             ErrorKind::NotFound => "directory_missing",
             _ => "write_error",
         }
+    }
+
+    /// True where the right key would help.
+    pub fn needs_key(&self) -> bool {
+        matches!(self, Self::NoKey { .. } | Self::WrongKey { .. })
     }
 
     /// True where a file was not there.

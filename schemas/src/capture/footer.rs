@@ -81,26 +81,9 @@ pub(super) fn write(
     start: u64,
 ) -> Result<Vec<u8>, parquet::errors::ParquetError> {
     let rows = row_groups.iter().map(RowGroupMetaData::num_rows).sum();
-    let ledger = serde_json::to_string(&note.ledger)
-        .expect("a ledger is counters and strings, which always serialise");
-    let digests: Vec<String> = note
-        .digests
-        .iter()
-        .map(|d| format!("{}-{}:{:016x}", d.start, d.end, d.xxh3))
-        .collect();
-    let pairs = vec![
-        KeyValue::new(
-            ARROW_SCHEMA_META_KEY.to_owned(),
-            encode_arrow_schema(&STORED),
-        ),
-        KeyValue::new(FORMAT.to_owned(), note.format.to_string()),
-        KeyValue::new(RECORDER.to_owned(), note.recorder.to_string()),
-        KeyValue::new(SEGMENT.to_owned(), note.segment.to_string()),
-        KeyValue::new(OFFSET.to_owned(), start.to_string()),
-        KeyValue::new(LEDGER.to_owned(), ledger),
-        KeyValue::new(DIGESTS.to_owned(), digests.join(",")),
-        KeyValue::new(SELF.to_owned(), UNSIGNED.to_owned()),
-    ];
+    let mut pairs = pairs(note);
+    pairs.push(KeyValue::new(OFFSET.to_owned(), start.to_string()));
+    pairs.push(KeyValue::new(SELF.to_owned(), UNSIGNED.to_owned()));
     let schema = row_groups
         .first()
         .expect("a footer is written after a row group, never before the first")
@@ -116,6 +99,28 @@ pub(super) fn write(
     let at = signature_at(&out, UNSIGNED).expect("the pair was put into this footer just above");
     out[at..at + signature.len()].copy_from_slice(signature.as_bytes());
     Ok(out)
+}
+
+/// What every footer says beside the row groups.
+pub(super) fn pairs(note: &FooterNote) -> Vec<KeyValue> {
+    let ledger = serde_json::to_string(&note.ledger)
+        .expect("a ledger is counters and strings, which always serialise");
+    let digests: Vec<String> = note
+        .digests
+        .iter()
+        .map(|d| format!("{}-{}:{:016x}", d.start, d.end, d.xxh3))
+        .collect();
+    vec![
+        KeyValue::new(
+            ARROW_SCHEMA_META_KEY.to_owned(),
+            encode_arrow_schema(&STORED),
+        ),
+        KeyValue::new(FORMAT.to_owned(), note.format.to_string()),
+        KeyValue::new(RECORDER.to_owned(), note.recorder.to_string()),
+        KeyValue::new(SEGMENT.to_owned(), note.segment.to_string()),
+        KeyValue::new(LEDGER.to_owned(), ledger),
+        KeyValue::new(DIGESTS.to_owned(), digests.join(",")),
+    ]
 }
 
 /// Where the value of [`SELF`] stands in a serialised footer.
@@ -169,12 +174,15 @@ pub(super) fn at(
     let Ok(metadata) = ParquetMetaDataReader::decode_metadata(thrift) else {
         return Ok(None);
     };
-    let Some((note, offset, signature)) = note_of(&metadata) else {
+    let get = |key| value_of(&metadata, key);
+    let offset = get(OFFSET).and_then(|offset| offset.parse::<u64>().ok());
+    let (Some(note), Some(offset), Some(signature)) = (note_of(&metadata), offset, get(SELF))
+    else {
         return Ok(None);
     };
     let ours = offset == start
         && segment.is_none_or(|s| s == note.segment)
-        && is_authentic(&bytes, &signature);
+        && is_authentic(&bytes, signature);
     let inside = metadata.row_groups().iter().all(|g| {
         g.columns().iter().all(|c| {
             let (from, length) = c.byte_range();
@@ -189,15 +197,15 @@ pub(super) fn at(
     }))
 }
 
-/// The note, the footer's own offset and its signature.
-fn note_of(metadata: &ParquetMetaData) -> Option<(FooterNote, u64, String)> {
+fn value_of<'a>(metadata: &'a ParquetMetaData, key: &str) -> Option<&'a str> {
     let pairs = metadata.file_metadata().key_value_metadata()?;
-    let get = |key: &str| {
-        pairs
-            .iter()
-            .find(|kv| kv.key == key)
-            .and_then(|kv| kv.value.as_deref())
-    };
+    let pair = pairs.iter().find(|kv| kv.key == key)?;
+    pair.value.as_deref()
+}
+
+/// What a footer says beside the row groups, where it is one of ours.
+pub(super) fn note_of(metadata: &ParquetMetaData) -> Option<FooterNote> {
+    let get = |key: &str| value_of(metadata, key);
     let digests = get(DIGESTS)?
         .split(',')
         .filter(|s| !s.is_empty())
@@ -211,14 +219,13 @@ fn note_of(metadata: &ParquetMetaData) -> Option<(FooterNote, u64, String)> {
             })
         })
         .collect::<Option<Vec<_>>>()?;
-    let note = FooterNote {
+    Some(FooterNote {
         format: get(FORMAT)?.parse().ok()?,
         recorder: Ulid::from_string(get(RECORDER)?).ok()?,
         segment: Ulid::from_string(get(SEGMENT)?).ok()?,
         ledger: serde_json::from_str(get(LEDGER)?).ok()?,
         digests,
-    };
-    Some((note, get(OFFSET)?.parse().ok()?, get(SELF)?.to_owned()))
+    })
 }
 
 /// The last footer of `segment` in the file, searching backwards in windows: the file is never

@@ -11,8 +11,10 @@
 
 mod decode;
 mod encode;
+mod encrypted;
 mod error;
 mod footer;
+mod key;
 mod layout;
 mod ledger;
 mod meta;
@@ -27,6 +29,7 @@ mod writer;
 // For run files that keep outputs in the same `list<tensor>` column (`run::outputs`).
 pub use error::CaptureError;
 pub use footer::{Footer, FooterNote, SpanDigest, find_last};
+pub use key::CaptureKey;
 pub use layout::{FORMAT_VERSION, Layout};
 pub use ledger::Ledger;
 pub use meta::{CaptureMeta, RecorderMeta};

@@ -14,11 +14,13 @@ use parquet::arrow::arrow_reader::{
 use parquet::file::reader::{ChunkReader, Length};
 use ulid::Ulid;
 
+use super::encrypted::{self, is_encrypted};
 use super::meta::read_json;
 use super::upkeep::journal;
 use super::upkeep::removed::{self, Removed};
 use super::{
-    CaptureError, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, decode, find_last,
+    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, decode,
+    find_last,
 };
 use crate::Exchange;
 use crate::storage::{Entry, ReadFile, Storage};
@@ -66,8 +68,18 @@ impl std::fmt::Debug for Segment {
     }
 }
 
+impl Segment {
+    /// Its footer and its columns are encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        let groups = self.footer.metadata.row_groups();
+        let mut columns = groups.iter().flat_map(|g| g.columns());
+        columns.any(|c| c.crypto_metadata().is_some())
+    }
+}
+
 /// A capture, opened for reading. What is written later is not seen.
 pub struct Capture {
+    key: Option<CaptureKey>,
     storage: Arc<dyn Storage>,
     layout: Layout,
     meta: CaptureMeta,
@@ -97,9 +109,23 @@ impl Capture {
     /// # Errors
     /// [`CaptureError::NotACapture`], [`CaptureError::TooNew`], and storage errors.
     pub fn open(storage: Arc<dyn Storage>, dir: &Path) -> Result<Self, CaptureError> {
+        Self::open_with_key(storage, dir, None)
+    }
+
+    /// Opens a capture of which segments may be encrypted with `key`.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`]; [`CaptureError::NoKey`] and [`CaptureError::WrongKey`] where a
+    /// segment is encrypted otherwise: what cannot be read must not be left out in silence.
+    pub fn open_with_key(
+        storage: Arc<dyn Storage>,
+        dir: &Path,
+        key: Option<&CaptureKey>,
+    ) -> Result<Self, CaptureError> {
         let layout = Layout::new(dir);
         let meta = read_meta(storage.as_ref(), &layout)?;
         let mut capture = Self {
+            key: key.cloned(),
             storage,
             layout,
             meta,
@@ -187,9 +213,10 @@ impl Capture {
         let decodes = |leaf: usize| {
             let mask = ProjectionMask::leaves(schema, [leaf]);
             let read = || {
-                batches(segment, row_group, mask).is_ok_and(|(rows, batches)| {
-                    let read = batches.map(|b| b.map_or(0, |b| b.num_rows()));
-                    read.sum::<usize>() == rows
+                // The first error ends it: the reader may give the same one without end.
+                batches(segment, row_group, mask).is_ok_and(|(rows, mut batches)| {
+                    let read = batches.try_fold(0, |n, b| Some(n + b.ok()?.num_rows()));
+                    read == Some(rows)
                 })
             };
             unless_it_panics(read).unwrap_or(false)
@@ -295,6 +322,7 @@ impl Capture {
                     segments.extend(segment);
                     unreadable.extend(damage);
                 }
+                Err(e) if e.needs_key() => return Err(e),
                 Err(e) => unreadable.push(e),
             }
         }
@@ -322,8 +350,13 @@ impl Capture {
             opened = self.storage.open(&path);
         }
         let file: Arc<dyn ReadFile> = opened.map_err(CaptureError::io("open", &path))?.into();
-        let read = CaptureError::io("read", &path);
-        let Some(footer) = find_last(file.as_ref(), Some(id)).map_err(read)? else {
+        let read = || CaptureError::io("read", &path);
+        let last = if is_encrypted(file.as_ref()).map_err(read())? {
+            encrypted::footer(&file, &path, id, self.key.as_ref())?
+        } else {
+            find_last(file.as_ref(), Some(id)).map_err(read())?
+        };
+        let Some(footer) = last else {
             if sealed {
                 let why = "no footer in it names this segment";
                 return Err(CaptureError::damaged(path, why));
@@ -386,7 +419,7 @@ pub(super) fn read_meta(
 
 /// The Parquet reader panics on some damaged pages (an index into a dictionary that is not there);
 /// whoever reads a damaged capture must outlive that.
-fn unless_it_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
+pub(super) fn unless_it_panics<T>(read: impl FnOnce() -> T) -> Option<T> {
     // Nothing that `read` borrows is changed by it.
     catch_unwind(AssertUnwindSafe(read)).ok()
 }
@@ -438,9 +471,9 @@ fn mask(
 }
 
 /// Ranged reads of the storage as the Parquet reader wants them.
-struct Chunks {
-    file: Arc<dyn ReadFile>,
-    end: u64,
+pub(super) struct Chunks {
+    pub file: Arc<dyn ReadFile>,
+    pub end: u64,
 }
 
 impl Length for Chunks {

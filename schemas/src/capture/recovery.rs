@@ -1,13 +1,15 @@
 //! What a killed recorder left behind.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use ulid::Ulid;
 
+use super::encrypted::{self, is_encrypted};
 use super::footer::find_last_before;
 use super::meta::{TEMPORARY, read_json, write_json};
 use super::upkeep::removed;
-use super::{CaptureError, Footer, Layout, Ledger, RecorderMeta};
+use super::{CaptureError, CaptureKey, Footer, Layout, Ledger, RecorderMeta};
 use crate::storage::{ReadFile, Storage};
 
 /// What recovery did with one abandoned segment.
@@ -28,15 +30,19 @@ pub struct Recovered {
 /// recorders that ended without saying so.
 ///
 /// Segments of live recorders (locked) are left alone.
+///
+/// An encrypted segment has one footer, written last: it is whole or nothing. Without the key it is
+/// left alone, for whoever has it.
 pub(super) fn recover(
     storage: &dyn Storage,
     layout: &Layout,
+    key: Option<&CaptureKey>,
 ) -> Result<Vec<Recovered>, CaptureError> {
     let root = layout.root();
     let entries = storage.list(root).map_err(CaptureError::io("list", root))?;
     let mut done = Vec::new();
     for segment in entries.iter().filter_map(|e| Layout::parse_open(&e.name)) {
-        if let Some(recovered) = recover_segment(storage, layout, segment)? {
+        if let Some(recovered) = recover_segment(storage, layout, segment, key)? {
             done.push(recovered);
         }
     }
@@ -45,7 +51,7 @@ pub(super) fn recover(
             .sync_dir(root)
             .map_err(CaptureError::io("sync", root))?;
     }
-    mark_crashed(storage, layout)?;
+    mark_crashed(storage, layout, key)?;
     for folder in [root.to_owned(), layout.recorders()] {
         remove_temporary(storage, &folder)?;
     }
@@ -78,6 +84,7 @@ fn recover_segment(
     storage: &dyn Storage,
     layout: &Layout,
     segment: Ulid,
+    key: Option<&CaptureKey>,
 ) -> Result<Option<Recovered>, CaptureError> {
     let path = layout.open(segment);
     let file = match storage.open_locked(&path) {
@@ -88,11 +95,15 @@ fn recover_segment(
         Err(e) => return Err(CaptureError::io("open", &path)(e)),
     };
     let mut file = file.expect("the arm above returned where there was none");
-    let read = storage
+    let read: Arc<dyn ReadFile> = storage
         .open(&path)
-        .map_err(CaptureError::io("open", &path))?;
+        .map_err(CaptureError::io("open", &path))?
+        .into();
     let length = read.len();
-    let last = last_whole(read.as_ref(), segment).map_err(CaptureError::io("read", &path))?;
+    let last = match last_whole(&read, &path, segment, key) {
+        Err(e) if e.needs_key() => return Ok(None),
+        last => last?,
+    };
     let recovered = |rows, cut_bytes, action| {
         Ok(Some(Recovered {
             segment: segment.to_string(),
@@ -129,11 +140,28 @@ fn recover_segment(
 
 /// The last checkpoint whose row group is really there: after a power cut its footer may be on disk
 /// and the bytes before it not. Earlier row groups were synced before the last one was begun.
-fn last_whole(file: &dyn ReadFile, segment: Ulid) -> std::io::Result<Option<Footer>> {
-    let mut to = file.len();
-    while let Some(footer) = find_last_before(file, to, Some(segment))? {
+fn last_whole(
+    file: &Arc<dyn ReadFile>,
+    path: &Path,
+    segment: Ulid,
+    key: Option<&CaptureKey>,
+) -> Result<Option<Footer>, CaptureError> {
+    let read = || CaptureError::io("read", path);
+    let holds = |footer: &Footer| {
         let newest = footer.note.digests.last();
-        if newest.map_or(Ok(false), |span| span.holds(file))? {
+        newest.map_or(Ok(false), |span| span.holds(file.as_ref()))
+    };
+    if is_encrypted(file.as_ref()).map_err(read())? {
+        let footer = encrypted::footer(file, path, segment, key)?;
+        return footer
+            .map(|footer| Ok(holds(&footer)?.then_some(footer)))
+            .transpose()
+            .map(Option::flatten)
+            .map_err(read());
+    }
+    let mut to = file.len();
+    while let Some(footer) = find_last_before(file.as_ref(), to, Some(segment)).map_err(read())? {
+        if holds(&footer).map_err(read())? {
             return Ok(Some(footer));
         }
         to = footer.start;
@@ -143,7 +171,11 @@ fn last_whole(file: &dyn ReadFile, segment: Ulid) -> std::io::Result<Option<Foot
 
 /// A recorder without `stopped` whose lock is free has crashed: its books are those of its last
 /// checkpoint.
-fn mark_crashed(storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+fn mark_crashed(
+    storage: &dyn Storage,
+    layout: &Layout,
+    key: Option<&CaptureKey>,
+) -> Result<(), CaptureError> {
     let folder = layout.recorders();
     let entries = storage
         .list(&folder)
@@ -174,8 +206,10 @@ fn mark_crashed(storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureErr
         if meta.stopped.is_some() || meta.crashed {
             continue;
         }
-        if let Some(ledger) = last_ledger(storage, layout, recorder)? {
-            meta.ledger = ledger;
+        match last_ledger(storage, layout, recorder, key) {
+            // Its newest books may be in what cannot be read here: left to whoever has the key.
+            Err(e) if e.needs_key() => continue,
+            ledger => meta.ledger = ledger?.unwrap_or(meta.ledger),
         }
         meta.crashed = true;
         write_json(storage, &path, &meta)?;
@@ -194,13 +228,14 @@ fn last_ledger(
     storage: &dyn Storage,
     layout: &Layout,
     recorder: Ulid,
+    key: Option<&CaptureKey>,
 ) -> Result<Option<Ledger>, CaptureError> {
     let root = layout.root();
     let entries = storage.list(root).map_err(CaptureError::io("list", root))?;
     // What retention removed may have held the newest books.
     let mut newest = removed::read(storage, layout, recorder)?.ledger;
     for segment in entries.iter().filter_map(|e| Layout::parse_sealed(&e.name)) {
-        let Some(footer) = footer_of(storage, &layout.sealed(segment), segment)? else {
+        let Some(footer) = footer_of(storage, &layout.sealed(segment), segment, key)? else {
             continue;
         };
         let ledger = footer.note.ledger;
@@ -219,8 +254,13 @@ fn footer_of(
     storage: &dyn Storage,
     path: &Path,
     segment: Ulid,
+    key: Option<&CaptureKey>,
 ) -> Result<Option<Footer>, CaptureError> {
-    let file = storage.open(path).map_err(CaptureError::io("open", path))?;
+    let opened = storage.open(path).map_err(CaptureError::io("open", path))?;
+    let file: Arc<dyn ReadFile> = opened.into();
+    if is_encrypted(file.as_ref()).map_err(CaptureError::io("read", path))? {
+        return encrypted::footer(&file, path, segment, key);
+    }
     super::footer::at(file.as_ref(), file.len(), Some(segment))
         .map_err(CaptureError::io("read", path))
 }

@@ -5,10 +5,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
+use parquet::errors::ParquetError;
 use ulid::Ulid;
 
+use super::encrypted::Encrypted;
 use super::footer::{self, FooterNote, SpanDigest};
+use super::key::CaptureKey;
 use super::schema::{WRITTEN, properties};
 use super::writer::payload;
 use super::{CaptureError, Layout, Ledger, encode};
@@ -54,12 +58,25 @@ impl io::Write for Sink {
     }
 }
 
+/// What makes row groups of batches.
+enum Rows {
+    /// Complete at every checkpoint.
+    Plain(ArrowWriter<Sink>),
+    /// Complete when it is committed, and then at its end.
+    Encrypted(Encrypted),
+}
+
 /// A growing segment: complete at every checkpoint.
 pub(super) struct Segment {
     pub opened: Instant,
+    /// As of the last commit.
     pub row_groups: usize,
-    /// Bytes as of the last checkpoint that was written (and synced, where asked).
+    /// Bytes as of the last commit.
     pub durable: u64,
+    /// Bytes as of the last checkpoint.
+    checkpointed: u64,
+    /// Nothing can follow.
+    pub ended: bool,
     /// Payload bytes so far.
     payload: u64,
     /// Bytes of the last row group and of the last footer.
@@ -67,7 +84,7 @@ pub(super) struct Segment {
     last_footer: u64,
     path: PathBuf,
     sealed_path: PathBuf,
-    writer: ArrowWriter<Sink>,
+    rows: Rows,
     sink: Sink,
     note: FooterNote,
 }
@@ -80,21 +97,25 @@ impl Segment {
         layout: &Layout,
         recorder: Ulid,
         id: Ulid,
+        key: Option<&CaptureKey>,
     ) -> Result<Self, CaptureError> {
-        let segment = Self::create_as(storage, layout.open(id), layout.sealed(id), recorder, id)?;
+        let (path, sealed) = (layout.open(id), layout.sealed(id));
+        let segment = Self::create_as(storage, path, sealed, recorder, id, key)?;
         storage
             .sync_dir(layout.root())
             .map_err(CaptureError::io("sync", layout.root()))?;
         Ok(segment)
     }
 
-    /// Creates a segment at `path` that [`Self::seal`] will name `sealed_path`.
+    /// Creates a segment at `path` that [`Self::seal`] will name `sealed_path`; encrypted where
+    /// there is a key.
     pub fn create_as(
         storage: &dyn Storage,
         path: PathBuf,
         sealed_path: PathBuf,
         recorder: Ulid,
         id: Ulid,
+        key: Option<&CaptureKey>,
     ) -> Result<Self, CaptureError> {
         let file = storage
             .create(&path)
@@ -105,84 +126,106 @@ impl Segment {
             written: 0,
             closed: false,
         })));
-        let writer = ArrowWriter::try_new(sink.clone(), WRITTEN.clone(), Some(properties()))
-            .map_err(|e| CaptureError::damaged(&path, e))?;
+        let rows = match key {
+            Some(key) => Encrypted::new(key).map(Rows::Encrypted),
+            None => ArrowWriter::try_new(sink.clone(), WRITTEN.clone(), Some(properties()))
+                .map(Rows::Plain),
+        };
+        let rows = rows.map_err(|e| CaptureError::damaged(&path, e))?;
         Ok(Self {
             opened: Instant::now(),
             row_groups: 0,
             durable: 0,
+            checkpointed: 0,
+            ended: false,
             payload: 0,
             last_group: 0,
             last_footer: 0,
             sealed_path,
             path,
-            writer,
+            rows,
             sink,
             note: FooterNote::new(recorder, id),
         })
     }
 
-    /// Writes the exchanges as one row group, then a complete footer, then syncs.
+    /// Writes the exchanges as one row group, then (not encrypted) a complete footer. They count
+    /// when they are committed.
     ///
     /// After an error the segment must be abandoned: its writer never recovers.
     pub fn checkpoint(
         &mut self,
         exchanges: &[Exchange],
         ledger: &Ledger,
-        sync: bool,
     ) -> Result<(), CaptureError> {
-        let damaged = |e: &dyn std::fmt::Display| CaptureError::damaged(&self.path, e);
-        let batch = encode::encode(exchanges).map_err(|e| damaged(&e))?;
-        let io_error = CaptureError::io("write", &self.path);
-        let parquet = |e: parquet::errors::ParquetError| match e {
-            parquet::errors::ParquetError::External(e) => match e.downcast::<io::Error>() {
-                Ok(e) => io_error(*e),
-                Err(e) => CaptureError::damaged(&self.path, e),
-            },
-            e => CaptureError::damaged(&self.path, e),
-        };
-        let flushed = self.writer.write(&batch).and_then(|()| self.writer.flush());
-        // The writer buffers: what it holds must reach the file before its digest is taken.
-        if let Err(e) = flushed.and_then(|()| Ok(self.writer.sync()?)) {
-            return Err(parquet(e));
-        }
-        let start = self.writer.bytes_written() as u64;
+        let batch = encode::encode(exchanges).map_err(|e| CaptureError::damaged(&self.path, e))?;
+        self.row_group(&batch)?;
         let (end, xxh3) = self.sink.with(|s| {
             let xxh3 = s.hash.digest();
             s.hash = Hash64::new();
             (s.written, xxh3)
         });
-        debug_assert_eq!(
-            start, end,
-            "the Parquet writer and the file agree on the offset"
-        );
         self.note.digests.push(SpanDigest {
-            start: self.durable,
+            start: self.checkpointed,
             end,
             xxh3,
         });
         self.note.ledger.clone_from(ledger);
-        let footer = footer::write(self.writer.flushed_row_groups(), &self.note, start)
-            .map_err(|e| CaptureError::damaged(&self.path, e))?;
-        let write = CaptureError::io("write", &self.path);
-        if let Err(e) = self
-            .writer
-            .write_all(&footer)
-            .and_then(|()| self.writer.sync())
+        if let Rows::Plain(writer) = &mut self.rows {
+            let footer = footer::write(writer.flushed_row_groups(), &self.note, end)
+                .map_err(|e| CaptureError::damaged(&self.path, e))?;
+            writer
+                .write_all(&footer)
+                .and_then(|()| writer.sync())
+                .map_err(CaptureError::io("write", &self.path))?;
+            self.last_footer = footer.len() as u64;
+        }
+        self.payload += exchanges.iter().map(payload).sum::<u64>();
+        self.last_group = end - self.checkpointed;
+        self.checkpointed = self.sink.with(|s| {
+            s.hash = Hash64::new();
+            s.written
+        });
+        Ok(())
+    }
+
+    fn row_group(&mut self, batch: &RecordBatch) -> Result<(), CaptureError> {
+        let written = match &mut self.rows {
+            // The writer buffers: what it holds must reach the file before its digest is taken.
+            Rows::Plain(writer) => writer
+                .write(batch)
+                .and_then(|()| writer.flush())
+                .and_then(|()| Ok(writer.sync()?)),
+            Rows::Encrypted(rows) => rows
+                .row_group(batch)
+                .and_then(|bytes| Ok(io::Write::write_all(&mut self.sink, &bytes)?)),
+        };
+        written.map_err(|e| match e {
+            ParquetError::External(e) => match e.downcast::<io::Error>() {
+                Ok(e) => CaptureError::io("write", &self.path)(*e),
+                Err(e) => CaptureError::damaged(&self.path, e),
+            },
+            e => CaptureError::damaged(&self.path, e),
+        })
+    }
+
+    /// Makes the checkpoints so far count. An encrypted segment ends with it.
+    ///
+    /// After an error the segment must be abandoned.
+    pub fn commit(&mut self, sync: bool) -> Result<(), CaptureError> {
+        if let Rows::Encrypted(rows) = &mut self.rows
+            && !std::mem::replace(&mut self.ended, true)
         {
-            return Err(write(e));
+            let footer = rows.footer(&self.note);
+            let footer = footer.map_err(|e| CaptureError::damaged(&self.path, e))?;
+            io::Write::write_all(&mut self.sink, &footer)
+                .map_err(CaptureError::io("write", &self.path))?;
         }
         if sync {
             self.sync()?;
         }
-        self.row_groups += 1;
-        self.payload += exchanges.iter().map(payload).sum::<u64>();
-        self.last_group = end - self.durable;
-        self.last_footer = footer.len() as u64;
-        self.durable = self.sink.with(|s| {
-            s.hash = Hash64::new();
-            s.written
-        });
+        self.row_groups = self.note.digests.len();
+        self.durable = self.sink.with(|s| s.written);
         Ok(())
     }
 

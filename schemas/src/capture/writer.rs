@@ -9,7 +9,7 @@ use ulid::Ulid;
 use super::meta::write_json;
 use super::recovery::Recovered;
 use super::segment::Segment;
-use super::{CaptureError, CaptureMeta, Layout, Ledger, RecorderMeta, Upkeep};
+use super::{CaptureError, CaptureKey, CaptureMeta, Layout, Ledger, RecorderMeta, Upkeep};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
 
@@ -39,6 +39,9 @@ pub struct WriterOptions {
     pub max_segment_age: Duration,
     /// When rows are made durable.
     pub sync: SyncPolicy,
+    /// Encrypt segments with this key: each checkpoint is then a segment of its own, and merging
+    /// makes large ones of them. Default none.
+    pub encryption: Option<CaptureKey>,
 }
 
 impl Default for WriterOptions {
@@ -50,6 +53,7 @@ impl Default for WriterOptions {
             max_segment_bytes: 256 << 20,
             max_segment_age: Duration::from_secs(3600),
             sync: SyncPolicy::Checkpoint,
+            encryption: None,
         }
     }
 }
@@ -97,7 +101,10 @@ impl CaptureWriter {
         establish(storage.as_ref(), &layout, &meta)?;
         // Where another process is at it, it recovers what there is.
         let upkeep = Upkeep::lock_known(storage.clone(), layout.clone())?;
-        let recovered = upkeep.map_or(Ok(Vec::new()), |upkeep| upkeep.recover())?;
+        let recovered = match upkeep {
+            Some(upkeep) => upkeep.with_key(options.encryption.clone()).recover()?,
+            None => Vec::new(),
+        };
         let lock = register(storage.as_ref(), &layout, id, &recorder)?;
         let writer = Self {
             storage,
@@ -241,11 +248,8 @@ impl CaptureWriter {
             },
         };
         let segment = self.segment.insert(segment);
-        segment.checkpoint(
-            exchanges,
-            ledger,
-            self.options.sync == SyncPolicy::Checkpoint,
-        )
+        segment.checkpoint(exchanges, ledger)?;
+        segment.commit(self.options.sync == SyncPolicy::Checkpoint)
     }
 
     fn begin(&mut self) -> Result<Segment, CaptureError> {
@@ -258,6 +262,7 @@ impl CaptureWriter {
             &self.layout,
             self.recorder,
             self.last_segment,
+            self.options.encryption.as_ref(),
         )
     }
 
@@ -277,6 +282,7 @@ impl CaptureWriter {
     fn rotate(&mut self, force: bool, ledger: &mut Ledger) -> Result<(), CaptureError> {
         let full = self.segment.as_ref().is_some_and(|s| {
             force
+                || s.ended
                 || s.row_groups >= self.options.max_row_groups
                 || s.footers_outgrow_data()
                 || s.durable >= self.options.max_segment_bytes

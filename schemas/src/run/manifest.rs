@@ -22,6 +22,9 @@ pub struct Manifest {
     pub created: String,
     /// The capture, absolute.
     pub capture: PathBuf,
+    /// The file that holds the key of an encrypted capture, absolute.
+    #[serde(default)]
+    pub encryption_key: Option<PathBuf>,
     /// XXH3-128 over the ids, rows and bytes of the segments read, hex.
     pub capture_digest: String,
     /// XXH3-128 of each model file of the ladder, hex, by path.

@@ -1,6 +1,5 @@
 //! `captures recover|merge|delete`: what changes a capture, under its upkeep lock.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use serde_json::json;
 
 use super::CaptureArgs;
 use super::filter::FilterArgs;
-use crate::cli::{Ended, Failure, print, print_json};
+use crate::cli::{Ended, Failure, encryption_key, print, print_json};
 
 /// What to recover.
 #[derive(Args)]
@@ -66,11 +65,13 @@ struct LockArgs {
     wait: u64,
 }
 
-fn lock(path: &Path, args: &LockArgs) -> Result<Upkeep, Failure> {
+fn lock(of: &CaptureArgs, args: &LockArgs) -> Result<Upkeep, Failure> {
+    let path = &of.capture;
+    let key = encryption_key(of.encryption_key.as_deref())?;
     let until = Instant::now() + Duration::from_secs(args.wait);
     loop {
         if let Some(upkeep) = Upkeep::lock(Arc::new(Disk), path).map_err(Failure::usage)? {
-            return Ok(upkeep);
+            return Ok(upkeep.with_key(key));
         }
         if Instant::now() >= until {
             return Err(Failure::usage(format!(
@@ -100,7 +101,7 @@ fn pace(rate: Option<u64>) -> impl FnMut(u64) -> bool {
 
 /// `captures recover`.
 pub fn recover(args: &RecoverArgs) -> Ended {
-    let upkeep = lock(&args.of.capture, &args.lock)?;
+    let upkeep = lock(&args.of, &args.lock)?;
     let recovered = upkeep.recover().map_err(Failure::usage)?;
     if args.of.json {
         print_json(&json!({ "recovered": recovered }))?;
@@ -122,7 +123,7 @@ pub fn recover(args: &RecoverArgs) -> Ended {
 
 /// `captures merge`.
 pub fn merge(args: &MergeArgs) -> Ended {
-    let upkeep = lock(&args.of.capture, &args.lock)?;
+    let upkeep = lock(&args.of, &args.lock)?;
     upkeep.recover().map_err(Failure::usage)?;
     let options = MergeOptions {
         fan_in: usize::try_from(args.fan_in).unwrap_or(usize::MAX),
@@ -150,7 +151,7 @@ pub fn merge(args: &MergeArgs) -> Ended {
 /// `captures delete`: exit code 1 where something that matches is still there.
 pub fn delete(args: &DeleteArgs) -> Ended {
     args.only.check()?;
-    let upkeep = lock(&args.of.capture, &args.lock)?;
+    let upkeep = lock(&args.of, &args.lock)?;
     upkeep.recover().map_err(Failure::usage)?;
     let matches = |e: &Exchange| {
         let id = |id: &String| *id == e.id || e.client_request_id.as_ref() == Some(id);

@@ -4,7 +4,7 @@ mod change;
 mod filter;
 mod import;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
@@ -14,7 +14,7 @@ use inferdiff_schemas::{Exchange, Tensor};
 use serde_json::json;
 
 use self::filter::FilterArgs;
-use super::{Ended, Failure, print, print_json};
+use super::{Ended, Failure, encryption_key, print, print_json};
 
 /// Look into captures and check them.
 #[derive(Subcommand)]
@@ -40,6 +40,9 @@ pub enum CapturesCommand {
 pub struct CaptureArgs {
     /// The capture's directory.
     capture: PathBuf,
+    /// The key of an encrypted capture: the file that `record --encryption-key` was given.
+    #[arg(long, value_name = "FILE")]
+    encryption_key: Option<PathBuf>,
     /// JSON for machines.
     #[arg(long)]
     json: bool,
@@ -76,12 +79,13 @@ pub fn run(command: CapturesCommand) -> Ended {
     }
 }
 
-fn open(path: &Path) -> Result<Capture, Failure> {
-    Capture::open(Arc::new(Disk), path).map_err(Failure::usage)
+fn open(args: &CaptureArgs) -> Result<Capture, Failure> {
+    let key = encryption_key(args.encryption_key.as_deref())?;
+    Capture::open_with_key(Arc::new(Disk), &args.capture, key.as_ref()).map_err(Failure::usage)
 }
 
 fn ls(args: &CaptureArgs) -> Ended {
-    let capture = open(&args.capture)?;
+    let capture = open(args)?;
     let segments: Vec<_> = capture
         .segments()
         .iter()
@@ -141,7 +145,7 @@ fn ls(args: &CaptureArgs) -> Ended {
 
 fn show(args: &ShowArgs) -> Ended {
     args.only.check()?;
-    let capture = open(&args.of.capture)?;
+    let capture = open(&args.of)?;
     let projection = if args.id.is_some() {
         Projection::Full
     } else {
@@ -245,7 +249,7 @@ fn to_json(e: &Exchange) -> serde_json::Value {
 }
 
 fn check(args: &CaptureArgs) -> Ended {
-    let capture = open(&args.capture)?;
+    let capture = open(args)?;
     let report = verify(&capture).map_err(Failure::usage)?;
     if args.json {
         print_json(&report)?;

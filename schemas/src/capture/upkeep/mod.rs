@@ -19,13 +19,14 @@ pub use merge::{MergeOptions, Merged};
 pub use retention::{Retention, Retired};
 
 use super::recovery::{Recovered, recover};
-use super::{CaptureError, Layout};
+use super::{CaptureError, CaptureKey, Layout};
 use crate::storage::{Storage, WriteFile};
 
 /// The right to change sealed segments. Whoever holds it is the only one, in any process.
 pub struct Upkeep {
     storage: Arc<dyn Storage>,
     layout: Layout,
+    key: Option<CaptureKey>,
     _lock: Box<dyn WriteFile>,
 }
 
@@ -64,8 +65,16 @@ impl Upkeep {
         Ok(lock.map(|lock| Self {
             storage,
             layout,
+            key: None,
             _lock: lock,
         }))
+    }
+
+    /// With the key of an encrypted capture.
+    #[must_use]
+    pub fn with_key(mut self, key: Option<CaptureKey>) -> Self {
+        self.key = key;
+        self
     }
 
     /// Finishes changes that were decided and not carried out, cuts growing segments that nobody
@@ -76,7 +85,7 @@ impl Upkeep {
     /// Storage errors.
     pub fn recover(&self) -> Result<Vec<Recovered>, CaptureError> {
         journal::finish(self.storage(), &self.layout)?;
-        recover(self.storage(), &self.layout)
+        recover(self.storage(), &self.layout, self.key.as_ref())
     }
 
     fn storage(&self) -> &dyn Storage {

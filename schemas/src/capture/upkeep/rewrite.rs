@@ -3,7 +3,7 @@
 use ulid::Ulid;
 
 use super::super::segment::Segment as Growing;
-use super::super::{Capture, CaptureError, Ledger, Projection, Segment, weight};
+use super::super::{Capture, CaptureError, CaptureKey, Ledger, Projection, Segment, weight};
 use super::{Pace, Upkeep};
 use crate::Exchange;
 
@@ -26,6 +26,8 @@ struct Replacement<'a> {
     id: Ulid,
     recorder: Ulid,
     ledger: Ledger,
+    /// What was encrypted never comes to the disk in the clear.
+    key: Option<CaptureKey>,
     growing: Option<Growing>,
     buffer: Vec<Exchange>,
     buffered: u64,
@@ -52,9 +54,10 @@ impl Replacement<'_> {
                 layout.sealed(self.id),
                 self.recorder,
                 self.id,
+                self.key.as_ref(),
             )?),
         };
-        growing.checkpoint(&rows, &self.ledger, false)?;
+        growing.checkpoint(&rows, &self.ledger)?;
         Ok(bytes)
     }
 }
@@ -76,6 +79,7 @@ pub(super) fn rewrite(
         id: free_id(upkeep, first.id)?,
         recorder: first.footer.note.recorder,
         ledger: newest_ledger(sources),
+        key: upkeep.key.clone().filter(|_| encrypted(sources)),
         growing: None,
         buffer: Vec::new(),
         buffered: 0,
@@ -83,8 +87,8 @@ pub(super) fn rewrite(
     let done = fill(&mut replacement, capture, sources, keep, pace);
     let id = replacement.id;
     match (done, replacement.growing) {
-        (Ok(true), Some(growing)) => {
-            growing.sync()?;
+        (Ok(true), Some(mut growing)) => {
+            growing.commit(true)?;
             Ok(Rewritten::Whole(id))
         }
         (Ok(true), None) => Ok(Rewritten::Empty),
@@ -127,6 +131,10 @@ fn fill(
     Ok(pace(moved))
 }
 
+fn encrypted(sources: &[&Segment]) -> bool {
+    sources.iter().any(|s| s.is_encrypted())
+}
+
 /// The newest books that the footers of `sources` hold.
 pub(super) fn newest_ledger(sources: &[&Segment]) -> Ledger {
     let ledgers = sources.iter().map(|s| &s.footer.note.ledger);
@@ -157,7 +165,7 @@ fn free_id(upkeep: &Upkeep, first: Ulid) -> Result<Ulid, CaptureError> {
 impl Upkeep {
     /// The capture as it is now.
     pub(super) fn capture(&self) -> Result<Capture, CaptureError> {
-        Capture::open(self.storage.clone(), self.layout.root())
+        Capture::open_with_key(self.storage.clone(), self.layout.root(), self.key.as_ref())
     }
 }
 
