@@ -11,7 +11,9 @@ mod scripted;
 mod testing;
 mod worker;
 
-pub use onnxruntime::{GraphOptimization, OnnxOptions, OnnxRuntime, Provider, locate, prove_off};
+pub use onnxruntime::{
+    GraphOptimization, NAMED, OnnxOptions, OnnxRuntime, Provider, locate, prove_off,
+};
 pub use paddle::Paddle;
 pub use recorded::Recorded;
 #[doc(hidden)]
