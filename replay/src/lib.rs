@@ -19,6 +19,7 @@ pub mod filter;
 pub mod judge;
 pub mod labels;
 pub mod ladder;
+mod mapping;
 pub mod metric;
 pub mod runner;
 pub mod runtime;

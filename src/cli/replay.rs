@@ -40,9 +40,10 @@ pub struct ReplayArgs {
     ladder: String,
     #[command(flatten)]
     criteria: Criteria,
-    /// ONNX Runtime library of stages that name none.
-    #[arg(long, value_name = "FILE")]
-    library: Option<PathBuf>,
+    /// ONNX Runtime library of stages that name none; NAME=FILE of those that call it by name
+    /// (onnxruntime-openvino, onnxruntime-gpu).
+    #[arg(long, value_name = "[NAME=]FILE")]
+    library: Vec<PathBuf>,
     /// Python interpreter of stages that name none and need one (runtime `paddle`).
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -151,7 +152,7 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         labels: args.criteria.labels()?,
     };
     let runtimes = runtimes::all(
-        library::find(args.library.as_deref()),
+        library::find_all(&args.library)?,
         interpreter::find(args.python.as_deref()),
     );
     let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;

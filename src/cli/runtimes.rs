@@ -4,12 +4,14 @@ use std::path::PathBuf;
 
 use inferdiff_replay::runtime::{OnnxRuntime, Paddle, Recorded, Runtimes, Scripted};
 
-/// All of them. `library` is the ONNX Runtime library of stages that name none, `python` the
-/// interpreter.
-pub fn all(library: Option<PathBuf>, python: Option<PathBuf>) -> Runtimes {
+use super::library::Libraries;
+
+/// All of them. `libraries` are ONNX Runtime's, `python` is the interpreter of stages that name none.
+pub fn all(libraries: Libraries, python: Option<PathBuf>) -> Runtimes {
     Runtimes::new()
         .with(OnnxRuntime {
-            default_library: library,
+            default_library: libraries.unnamed,
+            named: libraries.named,
         })
         .with(Paddle {
             default_python: python,

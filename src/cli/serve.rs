@@ -32,9 +32,9 @@ pub struct ServeArgs {
     /// Serve as this stage; default: everything on, as production usually runs.
     #[arg(long, requires = "ladder")]
     stage: Option<String>,
-    /// ONNX Runtime library.
-    #[arg(long, value_name = "FILE")]
-    library: Option<PathBuf>,
+    /// ONNX Runtime library; NAME=FILE where the stage calls it by name.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    library: Vec<PathBuf>,
     /// Python interpreter of stages that name none and need one (runtime `paddle`).
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -43,7 +43,7 @@ pub struct ServeArgs {
 /// Runs `serve` until SIGTERM or SIGINT.
 pub fn run(args: &ServeArgs) -> Ended {
     let runtimes = runtimes::all(
-        library::find(args.library.as_deref()),
+        library::find_all(&args.library)?,
         interpreter::find(args.python.as_deref()),
     );
     let stage = stage(args, &runtimes)?;

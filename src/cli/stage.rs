@@ -12,6 +12,7 @@ use inferdiff_schemas::run::manifest::Manifest;
 use inferdiff_schemas::run::read_json;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::library::Libraries;
 use super::{Ended, Failure, runtimes};
 
 /// Replays one stage of a run.
@@ -51,7 +52,7 @@ pub fn run(args: &StageArgs) -> Ended {
         }
     };
     // Stages of a run name their library and their interpreter.
-    let runtimes = runtimes::all(None, None);
+    let runtimes = runtimes::all(Libraries::default(), None);
     let task = match (&args.chunk, &args.alone) {
         (Some(chunk), Some(id)) => Task::Alone {
             chunk: chunk.clone(),

@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use inferdiff_schemas::Datatype;
+use inferdiff_schemas::run::ladder::{TensorMapping, TensorSource};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
-use super::suggest;
+use super::{hint, suggest};
+use crate::mapping::check_axes;
 use super::written::{Key, Keys};
 
 /// A key that the design knows and this build does not.
@@ -55,22 +58,26 @@ pub(super) struct Stage {
     pub inherits: Option<String>,
     pub runtime: Option<String>,
     pub optional: Option<bool>,
-    pub outputs: Option<BTreeMap<String, OutputMapping>>,
+    pub inputs: Option<Mappings>,
+    pub outputs: Option<Mappings>,
     /// The keys that its runtime reads.
     pub own: BTreeMap<String, Key>,
 }
 
+/// Mappings of tensors by the name that each gets.
+type Mappings = BTreeMap<String, TensorMapping>;
+
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OutputMapping {
-    pub from: OutputSource,
-    cast: Option<IgnoredAny>,
-    transpose: Option<IgnoredAny>,
+struct Mapping {
+    from: Option<Source>,
+    cast: Option<String>,
+    transpose: Option<Vec<usize>>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged, expecting = "the index (from 0) or the name of an output")]
-pub(super) enum OutputSource {
+#[serde(untagged, expecting = "the index (from 0) or the name of a tensor")]
+enum Source {
     Index(usize),
     Name(String),
 }
@@ -147,27 +154,12 @@ impl Stage {
         });
         let mut keys = Keys(keys.collect());
         let name = keys.take("name")?.ok_or("a [[stage]] has no `name`")?;
-        let of = |key: &str| format!("`{key}` of stage `{name}` is not supported yet");
-        if let Some(inputs) = keys.0.get("inputs") {
-            return Err(format!("line {}: {}", inputs.line, of("inputs")));
-        }
-        let at = keys.0.get("outputs").map_or(0, |key| key.line);
-        let outputs: Option<BTreeMap<String, OutputMapping>> = keys.take("outputs")?;
-        for (output, mapping) in outputs.iter().flatten() {
-            for (key, said) in [("cast", &mapping.cast), ("transpose", &mapping.transpose)] {
-                if said.is_some() {
-                    return Err(format!(
-                        "line {at}: {}",
-                        of(&format!("outputs.{output}.{key}"))
-                    ));
-                }
-            }
-        }
         Ok(Self {
             inherits: keys.take("inherits")?,
             runtime: keys.take("runtime")?,
             optional: keys.take("optional")?,
-            outputs,
+            inputs: mappings(&mut keys, "inputs")?,
+            outputs: mappings(&mut keys, "outputs")?,
             name,
             own: keys.0,
         })
@@ -184,8 +176,61 @@ impl Stage {
             runtime: self.runtime.or(parent.runtime.clone()),
             // Whether a stage may be missing is its own affair, not its parent's.
             optional: self.optional,
+            inputs: self.inputs.or(parent.inputs.clone()),
             outputs: self.outputs.or(parent.outputs.clone()),
             own,
+        }
+    }
+}
+
+/// The table `inputs` or `outputs`, checked.
+fn mappings(keys: &mut Keys, table: &str) -> Result<Option<Mappings>, String> {
+    let line = keys.0.get(table).map_or(0, |key| key.line);
+    let Some(written) = keys.take::<BTreeMap<String, Mapping>>(table)? else {
+        return Ok(None);
+    };
+    let each = written.into_iter().map(|(name, mapping)| {
+        let mapped = mapping
+            .checked(&name)
+            .map_err(|why| format!("line {line}: `{table}.{name}`: {why}"))?;
+        Ok((name, mapped))
+    });
+    each.collect::<Result<_, String>>().map(Some)
+}
+
+impl Mapping {
+    fn checked(self, name: &str) -> Result<TensorMapping, String> {
+        if self.from.is_none() && self.cast.is_none() && self.transpose.is_none() {
+            return Err("it says none of `from`, `cast` and `transpose`".to_owned());
+        }
+        if let Some(axes) = &self.transpose {
+            check_axes(axes)?;
+        }
+        Ok(TensorMapping {
+            from: match self.from {
+                Some(Source::Index(i)) => TensorSource::Index(i),
+                Some(Source::Name(from)) => TensorSource::Name(from),
+                None => TensorSource::Name(name.to_owned()),
+            },
+            cast: self.cast.as_deref().map(castable).transpose()?,
+            transpose: self.transpose,
+        })
+    }
+}
+
+/// A datatype that a cast can give.
+fn castable(name: &str) -> Result<Datatype, String> {
+    match Datatype::from_name(name) {
+        Some(datatype) if datatype.size().is_some() => Ok(datatype),
+        Some(_) => Err(format!("cast = \"{name}\": there is no one way to do it")),
+        None => {
+            let known = Datatype::ALL.map(Datatype::name);
+            let known = || known.into_iter().filter(|n| *n != "BYTES");
+            Err(format!(
+                "cast = \"{name}\" is no datatype (known: {}){}",
+                known().collect::<Vec<_>>().join(", "),
+                hint(name, known())
+            ))
         }
     }
 }
@@ -223,27 +268,34 @@ mod tests {
 
     #[test]
     fn what_is_not_built_yet_is_refused_by_name_and_never_ignored() {
-        for (text, key) in [
-            ("models = [\"a\"]\n", "`models`"),
-            (
-                "[[stage]]\nname = \"r\"\n[stage.inputs]\nx = 0\n",
-                "`inputs`",
-            ),
-            (
-                "[[stage]]\nname = \"r\"\n[stage.outputs]\ny = { from = 0, cast = \"FP32\" }\n",
-                "`outputs.y.cast`",
-            ),
-            (
-                "[[stage]]\nname = \"r\"\n[stage.outputs]\ny = { from = 0, transpose = [1, 0] }\n",
-                "`outputs.y.transpose`",
-            ),
+        let told = why("models = [\"a\"]\n");
+        assert!(told.contains("`models`") && told.contains("not supported yet"));
+        assert!(told.starts_with("line "), "{told}");
+    }
+
+    #[test]
+    fn mappings_are_read_and_what_cannot_be_is_named_with_its_line() {
+        let table = |entry: &str| format!("[[stage]]\nname = \"r\"\n[stage.inputs]\nx = {entry}\n");
+        let read = |entry: &str| {
+            let stage = File::parse(&table(entry)).unwrap().stage.remove(0);
+            stage.inputs.unwrap()["x"].clone()
+        };
+        assert_eq!(read("{ from = 1 }").from, TensorSource::Index(1));
+        let whole = read("{ cast = \"FP16\", transpose = [1, 0] }");
+        assert_eq!(whole.from, TensorSource::Name("x".into()));
+        assert_eq!(whole.cast, Some(Datatype::Fp16));
+        assert_eq!(whole.transpose, Some(vec![1, 0]));
+        for (entry, said) in [
+            ("{}", "none of `from`, `cast` and `transpose`"),
+            ("{ cast = \"FP61\" }", "did you mean `FP64`?"),
+            ("{ cast = \"fp16\" }", "did you mean `FP16`?"),
+            ("{ cast = \"BYTES\" }", "no one way"),
+            ("{ transpose = [0, 2] }", "each axis from 0 to 1 once"),
+            ("{ transpos = [0] }", "did you mean `transpose`?"),
         ] {
-            let told = why(text);
-            assert!(
-                told.contains(key) && told.contains("not supported yet"),
-                "{told}"
-            );
-            assert!(told.starts_with("line "), "{told}");
+            let told = why(&table(entry));
+            assert!(told.starts_with("line 3: `inputs"), "{told}");
+            assert!(told.contains(said), "{told}");
         }
     }
 

@@ -155,7 +155,7 @@ fn flatten(
 
 #[cfg(test)]
 mod tests {
-    use inferdiff_schemas::run::ladder::{OutputSource, Stage};
+    use inferdiff_schemas::run::ladder::{TensorSource, Stage};
 
     use super::*;
     use crate::runtime::{GraphOptimization, OnnxOptions, OnnxRuntime, Paddle, Recorded, Scripted};
@@ -292,8 +292,8 @@ mod tests {
         assert_eq!((production.threads, production.deterministic), (0, false));
         assert_eq!(production.config["session.set_denormal_as_zero"], "1");
         let from = |name: &str| &stages[7].outputs[name].from;
-        assert_eq!(*from("logits"), OutputSource::Index(0));
-        assert_eq!(*from("prob"), OutputSource::Name("softmax".into()));
+        assert_eq!(*from("logits"), TensorSource::Index(0));
+        assert_eq!(*from("prob"), TensorSource::Name("softmax".into()));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use inferdiff_schemas::run::ladder::{OutputMapping, OutputSource, Stage};
+use inferdiff_schemas::run::ladder::Stage;
 
 use super::written::{Keys, Written};
 use super::{file, hint};
@@ -50,7 +50,13 @@ pub(super) fn complete(
             runtime.name()
         ));
     }
-    let outputs = flat.outputs.unwrap_or_default().into_iter();
+    if !runtime.reads_inputs() && written.inputs.is_some() {
+        return Err(format!(
+            "[stage.inputs] means nothing to the runtime `{}`: take it out",
+            runtime.name()
+        ));
+    }
+    let inputs = flat.inputs.filter(|_| runtime.reads_inputs());
     Ok(Stage {
         name: flat.name,
         runtime: runtime.name().to_owned(),
@@ -58,7 +64,8 @@ pub(super) fn complete(
         files: completed.files,
         options: completed.options,
         optional: flat.optional.unwrap_or(false),
-        outputs: outputs.map(|(name, m)| (name, mapping(m))).collect(),
+        inputs: inputs.unwrap_or_default(),
+        outputs: flat.outputs.unwrap_or_default(),
     })
 }
 
@@ -82,13 +89,4 @@ fn known(key: &str, runtime: &dyn Runtime, runtimes: &Runtimes) -> Result<(), St
         here.join(", "),
         hint(key, here.iter().copied())
     ))
-}
-
-fn mapping(written: file::OutputMapping) -> OutputMapping {
-    OutputMapping {
-        from: match written.from {
-            file::OutputSource::Index(i) => OutputSource::Index(i),
-            file::OutputSource::Name(name) => OutputSource::Name(name),
-        },
-    }
 }

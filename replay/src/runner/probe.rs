@@ -15,9 +15,10 @@ use super::again::{self, Answers};
 use super::coalesce;
 use super::pulse::Pulse;
 use super::resolved::read_faults;
-use super::stage::{Replay, map_outputs};
+use super::stage::Replay;
 use crate::compare::{Compared, Comparer, compare_exchange};
-use crate::runtime::{Predictor, Request, Runtimes};
+use crate::mapping;
+use crate::runtime::{Predictor, Runtimes};
 use crate::verdict::SplitMix;
 
 type Answer = Result<Vec<Tensor>, String>;
@@ -251,20 +252,17 @@ impl Probing<'_, '_> {
 
     fn ask_kept(&mut self, exchange: &Exchange) -> Answer {
         self.pulse.begin(exchange);
-        let request = Request {
-            exchange,
-            inputs: inputs(exchange),
-        };
-        let answer = self.replay.predictor.infer(&request);
+        let (stage, predictor) = (self.replay.stage, self.replay.predictor.as_mut());
+        let answer = mapping::infer(stage, predictor, exchange, inputs(exchange));
         self.pulse.end();
-        map_outputs(self.replay.stage, answer.map_err(|e| e.to_string())?)
+        answer
     }
 
     fn ask(&self, predictor: &mut dyn Predictor, exchange: &Exchange, inputs: &[Tensor]) -> Answer {
         self.pulse.begin(exchange);
-        let answer = predictor.infer(&Request { exchange, inputs });
+        let answer = mapping::infer(self.replay.stage, predictor, exchange, inputs);
         self.pulse.end();
-        map_outputs(self.replay.stage, answer.map_err(|e| e.to_string())?)
+        answer
     }
 
     /// Of a predictor that answers nothing else. The outer error is of opening it.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use inferdiff_schemas::capture::{Capture, CaptureKey, Projection};
-use inferdiff_schemas::run::evidence::Signature;
-use inferdiff_schemas::run::ladder::{OutputSource, Stage};
+use inferdiff_schemas::run::evidence::{Evidence, Signature};
+use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::manifest::{Chunk, InputSeen, Manifest, StageState, StageStatus};
+use inferdiff_schemas::run::manifest::{Chunk, Manifest, StageState, StageStatus};
 use inferdiff_schemas::run::outputs::{OutputWriter, StoredAnswer};
 use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_json};
 use inferdiff_schemas::storage::Disk;
@@ -19,7 +19,8 @@ use super::sequences::Sequences;
 use super::stored::Stored;
 use super::{StageMessage, Task, probe};
 use crate::compare::{Compared, Comparer, compare_exchange};
-use crate::runtime::{OpenError, Predictor, Request, Runtimes};
+use crate::mapping::{self, check_inputs, check_outputs};
+use crate::runtime::{OpenError, Predictor, Runtimes};
 
 /// Does the task in this process: replays and compares every chunk of one stage that is not committed
 /// yet, and commits `status.json` last; or replays one exchange alone.
@@ -176,12 +177,18 @@ impl<'a> Replay<'a> {
                 .map_err(|e| failed(&e))?;
         }
         if let Some(signature) = predictor.signature() {
-            check_inputs(signature, &manifest.inputs).map_err(|e| failed(&e))?;
+            check_inputs(signature, &manifest.inputs, &stage.inputs).map_err(|e| failed(&e))?;
         }
         let batch_axis = if is_reference {
             predictor.signature().is_some_and(Signature::has_batch_axis)
         } else {
             let reference = &manifest.ladder.stages[0].name;
+            if !stage.outputs.is_empty() {
+                let theirs: Evidence = read_json(&layout.evidence(reference))?;
+                let own = predictor.signature();
+                check_outputs(own, theirs.signature.as_ref(), &stage.outputs)
+                    .map_err(|e| failed(&e))?;
+            }
             let status: StageStatus = read_json(&layout.status(reference))?;
             status.batch_axis
         };
@@ -431,9 +438,7 @@ impl<'a> Replay<'a> {
 
     fn ask(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
         let inputs = exchange.inputs.as_deref().unwrap_or_default();
-        let request = Request { exchange, inputs };
-        let outputs = self.predictor.infer(&request).map_err(|e| e.to_string())?;
-        map_outputs(self.stage, outputs)
+        mapping::infer(self.stage, self.predictor.as_mut(), exchange, inputs)
     }
 
     pub fn items(&self, exchange: &Exchange) -> u32 {
@@ -445,66 +450,4 @@ impl<'a> Replay<'a> {
             1
         }
     }
-}
-
-/// Names a stage's outputs as the reference does.
-pub(super) fn map_outputs(stage: &Stage, mut outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
-    if stage.outputs.is_empty() {
-        return Ok(outputs);
-    }
-    let mut mapped = Vec::new();
-    for (name, mapping) in &stage.outputs {
-        let at = match &mapping.from {
-            OutputSource::Index(i) => Some(*i).filter(|&i| i < outputs.len()),
-            OutputSource::Name(from) => outputs.iter().position(|t| t.name == *from),
-        };
-        let at = at.ok_or_else(|| {
-            let names: Vec<_> = outputs.iter().map(|t| t.name.as_str()).collect();
-            format!(
-                "output `{name}` is mapped from {:?}, the stage has {names:?}",
-                mapping.from
-            )
-        })?;
-        mapped.push((at, name.clone()));
-    }
-    for (at, name) in mapped {
-        outputs[at].name = name;
-    }
-    Ok(outputs)
-}
-
-/// Every input of the model must be in the captured requests with its datatype and rank.
-fn check_inputs(signature: &Signature, seen: &[InputSeen]) -> Result<(), String> {
-    let mut problems = Vec::new();
-    for spec in &signature.inputs {
-        let named: Vec<_> = seen.iter().filter(|s| s.name == spec.name).collect();
-        let rank = |n| spec.unknown_rank || n == spec.shape.len();
-        let fits = |s: &&InputSeen| s.datatype == spec.datatype && rank(s.rank);
-        if named.is_empty() {
-            problems.push(format!("input `{}` is in no captured request", spec.name));
-        } else if !named.iter().any(fits) {
-            let found: Vec<_> = named
-                .iter()
-                .map(|s| format!("{} of rank {}", s.datatype, s.rank))
-                .collect();
-            problems.push(format!(
-                "input `{}` must be {} of rank {}, captured was {}",
-                spec.name,
-                spec.datatype,
-                spec.shape.len(),
-                found.join(", ")
-            ));
-        }
-    }
-    let unknown = seen
-        .iter()
-        .filter(|s| !signature.inputs.iter().any(|i| i.name == s.name));
-    problems.extend(unknown.map(|s| format!("the model has no input `{}`", s.name)));
-    if problems.is_empty() {
-        return Ok(());
-    }
-    Err(format!(
-        "the model does not fit the captured requests: {}",
-        problems.join("; ")
-    ))
 }

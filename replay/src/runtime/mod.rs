@@ -12,7 +12,9 @@ mod testing;
 mod worker;
 
 pub use host::cpu;
-pub use onnxruntime::{GraphOptimization, OnnxOptions, OnnxRuntime, Provider, locate, prove_off};
+pub use onnxruntime::{
+    GraphOptimization, NAMED, OnnxOptions, OnnxRuntime, Provider, locate, prove_off,
+};
 pub use paddle::Paddle;
 pub use recorded::Recorded;
 #[doc(hidden)]
@@ -108,6 +110,12 @@ pub trait Runtime {
     /// The keys that its stages may have beside those that every stage has.
     fn keys(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Its answers come of the request's inputs. Where they are looked up, `[stage.inputs]` means
+    /// nothing.
+    fn reads_inputs(&self) -> bool {
+        true
     }
 
     /// Reads the keys of a stage: fills in what is not said and checks everything that can be

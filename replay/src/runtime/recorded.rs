@@ -18,6 +18,10 @@ impl Runtime for Recorded {
         "recorded"
     }
 
+    fn reads_inputs(&self) -> bool {
+        false
+    }
+
     fn complete(&self, _written: &mut Written<'_>) -> Result<Completed, String> {
         Ok(Completed::default())
     }

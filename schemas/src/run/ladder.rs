@@ -7,6 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::tensor::Datatype;
+
 /// Ordered stages, the reference first, with the criteria that judge them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Ladder {
@@ -43,9 +45,12 @@ pub struct Stage {
     pub options: Map<String, Value>,
     /// `unavailable` does not raise the exit code.
     pub optional: bool,
+    /// How captured inputs map to this stage's, by the stage's input name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<String, TensorMapping>,
     /// How this stage's outputs map to the reference's, by the reference's output name.
     #[serde(default)]
-    pub outputs: BTreeMap<String, OutputMapping>,
+    pub outputs: BTreeMap<String, TensorMapping>,
 }
 
 impl Stage {
@@ -58,6 +63,7 @@ impl Stage {
             files: Vec::new(),
             options: Map::new(),
             optional: false,
+            inputs: BTreeMap::new(),
             outputs: BTreeMap::new(),
         }
     }
@@ -87,20 +93,26 @@ pub fn options_map<T: Serialize>(options: &T) -> Map<String, Value> {
     }
 }
 
-/// Where a stage finds what the reference calls by another name.
+/// Where a tensor comes from and what becomes of it, in this order: found, transposed, cast.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OutputMapping {
-    /// The stage's own output, by index or by name.
-    pub from: OutputSource,
+pub struct TensorMapping {
+    /// Of an input: the captured one. Of an output: the stage's own.
+    pub from: TensorSource,
+    /// Its elements as this datatype.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cast: Option<Datatype>,
+    /// Its axes in this order, as `numpy.transpose` takes them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transpose: Option<Vec<usize>>,
 }
 
-/// An output by index or by name.
+/// A tensor by index or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum OutputSource {
-    /// Position among the stage's outputs, from 0.
+pub enum TensorSource {
+    /// Position among the tensors of its side, from 0.
     Index(usize),
-    /// The stage's name of it.
+    /// Name on its side.
     Name(String),
 }
 

@@ -1,6 +1,9 @@
 //! The runtime library: one per process, whoever asks first.
 
+use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -13,6 +16,13 @@ use crate::runtime::OpenError;
 /// What to do where there is no library.
 const HOW: &str = "`pip install onnxruntime==1.32.0` and give the path of its \
                    onnxruntime/capi/libonnxruntime.so.* with --library";
+
+/// Libraries that a ladder may call by the name of the Python package that brings them, and the
+/// version to install.
+pub const NAMED: [(&str, &str); 2] = [
+    ("onnxruntime-openvino", "1.24.1"),
+    ("onnxruntime-gpu", "1.31.1"),
+];
 
 /// The loaded library.
 pub(super) struct Library {
@@ -52,6 +62,46 @@ pub fn locate(explicit: Option<&Path>, candidates: &[PathBuf]) -> Result<PathBuf
         };
         OpenError::Unavailable(format!("no ONNX Runtime library was found{looked}: {HOW}"))
     })
+}
+
+/// The place of a library called by name; `None` where `said` is no name but a path.
+///
+/// # Errors
+/// A name whose library the caller did not find.
+pub(super) fn named(
+    said: &Path,
+    found: &BTreeMap<String, PathBuf>,
+) -> Result<Option<PathBuf>, String> {
+    let Some((name, version)) = NAMED.iter().find(|(name, _)| said == Path::new(name)) else {
+        return Ok(None);
+    };
+    let place = found.get(*name).ok_or_else(|| {
+        format!(
+            "the library `{name}` was not found: `pip install {name}=={version}` into a virtual \
+             environment of its own and give --library {name}=FOLDER/onnxruntime/capi"
+        )
+    })?;
+    Ok(Some(place.clone()))
+}
+
+/// The absolute path of a file that can be a library.
+///
+/// # Errors
+/// There is none, or it is something else.
+pub(super) fn checked(path: &Path) -> Result<PathBuf, String> {
+    let found = locate(Some(path), &[]).map_err(|e| e.to_string())?;
+    let path = crate::ladder::existing("library", &found)?;
+    if cfg!(target_os = "linux") {
+        let mut magic = [0; 4];
+        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut magic));
+        if read.is_err() || magic != *b"\x7fELF" {
+            return Err(format!(
+                "library {} is no shared library (it does not begin as ELF files do): {HOW}",
+                path.display()
+            ));
+        }
+    }
+    Ok(path)
 }
 
 fn in_place(path: &Path) -> Option<PathBuf> {
@@ -160,6 +210,21 @@ mod tests {
         );
         assert_eq!(locate(Some(&old), std::slice::from_ref(&folder)), Ok(old));
         assert!(locate(Some(&nowhere), &[folder]).is_err());
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_what_is_no_library_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = dir.path().join("libonnxruntime.so.1.0.0");
+        std::fs::write(&text, "no library").unwrap();
+        let why = checked(&text).unwrap_err();
+        assert!(why.contains("is no shared library"), "{why}");
+        let name = Path::new("onnxruntime-openvino");
+        let why = named(name, &BTreeMap::new()).unwrap_err();
+        assert!(why.contains("pip install onnxruntime-openvino==1.24.1"), "{why}");
+        let found = BTreeMap::from([("onnxruntime-openvino".to_owned(), text.clone())]);
+        assert_eq!(named(name, &found), Ok(Some(text)));
+        assert_eq!(named(Path::new("./onnxruntime-openvino"), &found), Ok(None));
     }
 
     #[test]

@@ -19,13 +19,14 @@ mod session;
 mod signature;
 mod tensors;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use inferdiff_schemas::run::evidence::Evidence;
 use inferdiff_schemas::run::ladder::Stage;
 
 pub use evidence::prove_off;
-pub use library::locate;
+pub use library::{NAMED, locate};
 pub use options::{GraphOptimization, OnnxOptions, Provider};
 
 use super::{Need, OpenError, Predictor, Runtime};
@@ -36,6 +37,8 @@ use crate::ladder::{Completed, Written};
 pub struct OnnxRuntime {
     /// Library used by stages that name none, if the caller found one.
     pub default_library: Option<PathBuf>,
+    /// Libraries that ladders may call by name, where the caller found them.
+    pub named: BTreeMap<String, PathBuf>,
 }
 
 impl Runtime for OnnxRuntime {
@@ -48,7 +51,7 @@ impl Runtime for OnnxRuntime {
     }
 
     fn complete(&self, written: &mut Written<'_>) -> Result<Completed, String> {
-        options::complete(written, self.default_library.clone())
+        options::complete(written, self)
     }
 
     fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {

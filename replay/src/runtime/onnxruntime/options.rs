@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use inferdiff_schemas::run::ladder::{Stage, options_map};
 use serde::{Deserialize, Serialize};
 
-use super::{library, names};
+use super::{OnnxRuntime, library, names};
 use crate::ladder::{Completed, Flat, Written};
 use crate::runtime::OpenError;
 
@@ -121,17 +121,18 @@ impl OnnxOptions {
 /// The ladder's keys → options, with everything checked that needs no library.
 pub(super) fn complete(
     written: &mut Written<'_>,
-    default_library: Option<PathBuf>,
+    runtime: &OnnxRuntime,
 ) -> Result<Completed, String> {
     let model = written.model()?;
-    let found = match written.path("library")?.or(default_library) {
-        Some(path) => Some(library::locate(Some(&path), &[]).map_err(|e| e.to_string())?),
-        None => None,
+    let said: Option<PathBuf> = written.take("library")?;
+    let library = match said {
+        Some(said) => match library::named(&said, &runtime.named)? {
+            Some(path) => Some(path),
+            None => Some(written.at(&said)),
+        },
+        None => runtime.default_library.clone(),
     };
-    let library = match found {
-        Some(path) => Some(crate::ladder::existing("library", &path)?),
-        None => None,
-    };
+    let library = library.as_deref().map(library::checked).transpose()?;
     let off = OnnxOptions::default();
     let options = OnnxOptions {
         library,
