@@ -37,7 +37,7 @@ pub use reader::{Capture, Projection, Segment};
 pub use recovery::Recovered;
 pub(crate) use schema::tensor_list;
 pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
-pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Upkeep};
+pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Step, Upkeep};
 pub use verify::{Books, Report, verify};
 pub use writer::{CaptureWriter, SyncPolicy, WriterOptions, weight};
 pub(crate) use {decode::tensors as decode_tensors, encode::tensors as encode_tensors};
