@@ -45,7 +45,7 @@ fn cases() -> Vec<Case> {
             "0\r\n\r\n",
         ),
         ("PATCH", "Content-Length: 3\r\nX-Utf8: \u{e9}\r\n", "END"),
-        ("OPTIONS", "Host: other\r\nExpect: nothing\r\n", "\r\n\r\n"),
+        ("OPTIONS", "X-Other: \t\r\nExpect: nothing\r\n", "\r\n\r\n"),
     ];
     let answers: [&'static str; 12] = [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -192,6 +192,9 @@ fn ambiguous_framing_never_reaches_the_upstream() {
         "GET / HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n",
         "GET / HTTP/1.1\nHost: h\n\n",
         "GET / HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: h\r\nHost: other\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n5\nhello\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: b\r\n c\r\n\r\n",
         "CONNECT h:1 HTTP/1.1\r\nHost: h\r\n\r\n",
         "nonsense\r\n\r\n",
     ];

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::head::HeadError;
+use super::head::{HeadError, MAX_FIELDS};
 
 /// Walks over chunk framing: RFC 9112 §7.1.
 #[derive(Debug, Default)]
@@ -65,12 +65,19 @@ impl ChunkWalker {
                         let Some(text) = line.strip_suffix(b"\r\n") else {
                             return refuse("a line ends with a bare LF");
                         };
+                        // Some readers take a lone CR for the end of a line.
+                        if text.contains(&b'\r') {
+                            return refuse("a CR stands alone in a line");
+                        }
                         if self.state == State::Trailer && !text.is_empty() {
                             self.trailer_bytes += text.len();
-                            if self.trailer_bytes > MAX_LINE {
-                                return refuse("its trailers are larger than 16 KiB");
+                            if self.trailer_bytes > MAX_LINE || self.trailers.len() == MAX_FIELDS {
+                                return refuse("it has more than 16 KiB or 128 fields of trailers");
                             }
-                            self.trailers.extend(field(text));
+                            let Some(field) = field(text) else {
+                                return refuse("a trailer is no field");
+                            };
+                            self.trailers.push(field);
                         }
                         self.state = Self::after_line(&self.state, text)?;
                     }
@@ -87,7 +94,8 @@ impl ChunkWalker {
                 let digits = line.iter().take_while(|b| b.is_ascii_hexdigit()).count();
                 let rest = &line[digits..];
                 // White space may stand before an extension, nothing else may.
-                let extension = rest.trim_ascii_start();
+                let blank = rest.iter().take_while(|b| matches!(b, b' ' | b'\t'));
+                let extension = &rest[blank.count()..];
                 if digits == 0 || digits > 16 || !(extension.is_empty() || extension[0] == b';') {
                     return refuse("a chunk size is no hexadecimal number");
                 }
@@ -116,11 +124,18 @@ impl ChunkWalker {
     }
 }
 
-/// Name and value of a trailer line; lines that are no field are forwarded but not kept.
+/// Name and value of a trailer line; `None` where it is folded, has no name, or holds what no
+/// field may (RFC 9110 §5).
 fn field(line: &[u8]) -> Option<(String, Bytes)> {
     let colon = memchr::memchr(b':', line)?;
-    let name = std::str::from_utf8(&line[..colon]).ok()?.to_owned();
-    Some((name, Bytes::copy_from_slice(line[colon + 1..].trim_ascii())))
+    let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+    let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
+    let text = |b: &u8| *b == b'\t' || (*b >= b' ' && *b != 0x7f);
+    if name.is_empty() || !name.iter().all(token) || !value.iter().all(text) {
+        return None;
+    }
+    let name = std::str::from_utf8(name).ok()?.to_owned();
+    Some((name, Bytes::copy_from_slice(value)))
 }
 
 #[cfg(test)]
@@ -160,6 +175,14 @@ mod tests {
             b"\r\n",
             b"fffffffffffffffff\r\n",
             b"0x4\r\nwiki\r\n",
+            b"4\r\r\nwiki\r\n",
+            b"4\x0b\r\nwiki\r\n",
+            b"4;a\rb\r\nwiki\r\n",
+            b"0\r\nA: b\r\n c\r\n\r\n",
+            b"0\r\nA : b\r\n\r\n",
+            b"0\r\nno field\r\n\r\n",
+            b"0\r\n: b\r\n\r\n",
+            b"0\r\nA: b\0\r\n\r\n",
         ] {
             assert!(
                 walk(&[body]).is_err(),

@@ -11,7 +11,7 @@ use super::context::{Arrival, Context};
 use super::exchange::{After, refuse, run};
 use super::h2;
 use super::head::{Head, take};
-use super::io::Stream;
+use super::io::{Stream, keep_alive};
 use super::tls::chose_http2;
 
 /// How an HTTP/2 client with prior knowledge begins (RFC 9113 §3.4).
@@ -19,7 +19,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Serves a connection to its end.
 pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
+    // Where these fail the connection is gone already, and the next read says so.
     let _ = client.set_nodelay(true);
+    let _ = keep_alive(&client);
     let mut client = match &context.acceptor {
         None => Stream::Plain(client),
         Some(acceptor) => {
@@ -43,8 +45,10 @@ pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
             Next::Request(head, arrival) => {
                 // Boxed, so that an idle connection does not carry an exchange's state.
                 let exchange = Box::pin(run(context, &mut client, &mut rest, *head, arrival));
-                if exchange.await == After::Close {
-                    break;
+                match exchange.await {
+                    After::Keep => {}
+                    After::Close => break,
+                    After::Abort => return client.abort(),
                 }
             }
             Next::Http2 => return Box::pin(h2::serve(context, client, rest.freeze())).await,
@@ -133,20 +137,17 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
 const HEAD_ROOM: usize = 8192;
 
 /// Closing a socket that still has unread bytes resets it, and the client may lose the answer it
-/// was just sent: say that nothing more comes, and read what is left, within bounds.
+/// was just sent: say that nothing more comes, and throw away what is left, for a while.
 async fn linger(mut client: Stream) {
     if client.shutdown().await.is_err() {
         return;
     }
     let drain = async {
         let mut sink = vec![0; 16 * 1024];
-        let mut left: usize = 1 << 20;
-        while let Ok(n) = client.read(&mut sink).await {
-            if n == 0 || n >= left {
-                return;
-            }
-            left -= n;
-        }
+        while matches!(client.read(&mut sink).await, Ok(n) if n > 0) {}
     };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), drain).await;
+    let _ = tokio::time::timeout(LINGER, drain).await;
 }
+
+/// For how long what a client still sends is read after the last answer.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(5);

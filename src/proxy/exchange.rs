@@ -1,33 +1,38 @@
 //! One HTTP/1.1 exchange: request up, answer down, both at once.
 
 use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use inferdiff_schemas::Outcome;
 use tokio::io::AsyncWriteExt;
 
-use super::body::Broken;
+use super::body::{Broken, Pump};
 use super::context::{Arrival, Context, End, Heads, record};
 use super::forward::{answer, forward_request};
 use super::framing::of_request;
 use super::head::{FirstLine, Head, HeadError};
-use super::io::Stream;
-use super::sides::{Answered, client_side, upstream_side};
+use super::io::{Stream, WriteHalf};
+use super::sides::{Answered, Sent, Upload, client_side, hold, upstream_side};
 use super::tap::Ticket;
 use super::tee::Tee;
+use super::upstream::{Connection, Pool};
 
 /// What becomes of the client's connection.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum After {
     Keep,
     Close,
+    /// By a reset: the end of the connection would be taken for the end of the answer.
+    Abort,
 }
 
-/// A client whose request is read to its end only slowly after an early answer is waited for this
-/// long.
-const LINGER: Duration = Duration::from_secs(5);
+/// After an early answer the rest of a request is waited for this long.
+const LINGER: Duration = Duration::from_secs(30);
 
 /// Refuses what could not even be read as a head.
 pub(super) async fn refuse(
@@ -129,20 +134,24 @@ async fn carry(
     };
     let length = match length {
         Ok(length) => length,
-        Err(HeadError(why)) => {
-            let status = "400 Bad Request";
-            let end = End::answered(status, Outcome::Refused, &why);
-            answer(&mut client_wr, status, &why).await;
-            return (end, After::Close);
+        Err(e) => return bad(&mut client_wr, &e.0).await,
+    };
+    let mut pending = Vec::with_capacity(head.raw.len() + rest.len() + 64);
+    forward_request(head, &mut pending);
+    let body = match Pump::begin(length, rest, &mut pending, request_tee).await {
+        Ok(body) => body,
+        Err(e) => return bad(&mut client_wr, &e.0).await,
+    };
+    let half_close = context.options.half_close;
+    let opened = tokio::select! {
+        biased;
+        opened = open(&context.pool, &mut pending) => opened,
+        gone = hold(&mut client_rd, rest, half_close) => {
+            return (End::failed(Outcome::ClientCancelled, gone), After::Close);
         }
     };
-    let kept = context.pool.take();
-    let connected = match kept {
-        Some(stream) => Ok(stream),
-        None => context.pool.upstream().connect(false).await,
-    };
-    let mut upstream = match connected {
-        Ok(stream) => stream,
+    let mut upstream = match opened {
+        Ok(upstream) => upstream,
         Err(e) => {
             let why = format!(
                 "the upstream {} cannot be reached: {e}",
@@ -154,23 +163,17 @@ async fn carry(
             return (end, After::Close);
         }
     };
-    let mut pending = Vec::with_capacity(head.raw.len() + 64);
-    forward_request(head, &mut pending);
-    let (mut up_rd, mut up_wr) = upstream.split();
-    let sent = Cell::new(false);
+    let (mut up_rd, mut up_wr) = upstream.stream.split();
+    let sent = Cell::new(Sent::Partly);
     let mut from_upstream = BytesMut::new();
-    let half_close = context.options.half_close;
     let end = {
-        let up = client_side(
-            length,
-            &mut client_rd,
-            rest,
-            &mut up_wr,
-            &mut pending,
-            request_tee,
-            &sent,
+        let upload = Upload {
+            body,
+            pending: &mut pending,
+            sent: &sent,
             half_close,
-        );
+        };
+        let up = client_side(upload, &mut client_rd, rest, &mut up_wr, request_tee);
         let down = upstream_side(
             context,
             head,
@@ -180,33 +183,33 @@ async fn carry(
             &mut client_wr,
             response_tee,
             answered,
+            &sent,
         );
         tokio::pin!(up);
         tokio::pin!(down);
-        let mut uploading = true;
-        loop {
-            tokio::select! {
-                // The answer first: where both ended, the exchange is complete.
-                biased;
-                ended = &mut down => {
-                    if ended.is_ok() && uploading && !sent.get() {
-                        // An early answer: the rest of the request is still taken off the client,
-                        // or it would be reset before it has read the answer.
-                        let _ = tokio::time::timeout(LINGER, async {
-                            tokio::select! { _ = &mut up => {}, () = until(&sent) => {} }
-                        }).await;
+        tokio::select! {
+            // The answer first: where both ended, the exchange is complete.
+            biased;
+            ended = &mut down => {
+                if matches!(ended, Ok(true)) {
+                    // After an early answer the upstream still gets the rest of the request.
+                    let rest_of_it = poll_fn(|cx| {
+                        let ended = up.as_mut().poll(cx).is_ready();
+                        match ended || sent.get() != Sent::Partly {
+                            true => Poll::Ready(()),
+                            false => Poll::Pending,
+                        }
+                    });
+                    if sent.get() == Sent::Partly {
+                        let _ = tokio::time::timeout(LINGER, rest_of_it).await;
                     }
-                    break ended;
                 }
-                stopped = &mut up, if uploading => match stopped {
-                    // The upstream takes no more: its answer may still come.
-                    Broken::Writing(_) => uploading = false,
-                    Broken::Reading(e) => {
-                        break Err((Outcome::ClientCancelled, format!("the client went away: {e}")));
-                    }
-                    Broken::Framing(e) => break Err((Outcome::Refused, e.0)),
-                },
+                ended.map(|_| ())
             }
+            stopped = &mut up => Err(match stopped {
+                Broken::Framing(e) => (Outcome::Refused, e.0),
+                gone => (Outcome::ClientCancelled, gone.to_string()),
+            }),
         }
     };
     let (outcome, error) = match end {
@@ -224,24 +227,54 @@ async fn carry(
     }
     let complete = outcome == Outcome::Complete;
     if complete && answered.status == Some(101) {
-        tunnel(client, rest, upstream, &mut from_upstream).await;
-    } else if complete && sent.get() && answered.upstream_keeps && from_upstream.is_empty() {
+        tunnel(client, rest, upstream.stream, &mut from_upstream).await;
+    } else if complete
+        && sent.get() == Sent::Whole
+        && answered.upstream_keeps
+        && from_upstream.is_empty()
+    {
         context.pool.put(upstream);
     }
-    let keep = complete && sent.get() && answered.client_keeps && answered.status != Some(101);
+    let keep = complete
+        && sent.get() == Sent::Whole
+        && answered.client_keeps
+        && answered.status != Some(101);
+    let after = match keep {
+        true => After::Keep,
+        false if answered.broken_off => After::Abort,
+        false => After::Close,
+    };
     let end = End {
         outcome,
         error,
         status: answered.status,
         first_byte: answered.first_byte,
     };
-    (end, if keep { After::Keep } else { After::Close })
+    (end, after)
 }
 
-async fn until(flag: &Cell<bool>) {
-    while !flag.get() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
+/// Answers 400: nothing of the request has left.
+async fn bad(client: &mut WriteHalf<'_>, why: &str) -> (End, After) {
+    let status = "400 Bad Request";
+    let end = End::answered(status, Outcome::Refused, why);
+    answer(client, status, why).await;
+    (end, After::Close)
+}
+
+/// A connection on which the request has begun, as far as it was taken at once. One that was kept
+/// and is dead is replaced, but only where nothing was sent on it.
+async fn open(pool: &Pool, pending: &mut Vec<u8>) -> io::Result<Connection> {
+    while let Some(mut kept) = pool.take() {
+        match kept.stream.begin(pending).await {
+            Ok(()) => return Ok(kept),
+            Err(_) if kept.stream.sent_nothing() => {}
+            // The same error comes again, and an answer may already be there.
+            Err(_) => return Ok(kept),
+        }
     }
+    let mut fresh = pool.connect().await?;
+    let _ = fresh.stream.begin(pending).await;
+    Ok(fresh)
 }
 
 /// After 101: bytes both ways until either side closes.
@@ -253,7 +286,9 @@ async fn tunnel(
 ) {
     let early = async {
         upstream.write_all(&from_client.split()).await?;
-        client.write_all(&from_upstream.split()).await
+        upstream.flush().await?;
+        client.write_all(&from_upstream.split()).await?;
+        client.flush().await
     };
     if early.await.is_ok() {
         let _ = tokio::io::copy_bidirectional(client, &mut upstream).await;

@@ -5,22 +5,21 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use super::framing::Length;
 use super::head::Head;
 
+/// True where the request asks for an upgrade that the upstream may grant. One to HTTP/2 would be
+/// agreed with us, not with the upstream.
+pub(super) fn asks_upgrade(head: &Head) -> bool {
+    head.has_token("connection", "upgrade")
+        && head.all("upgrade").next().is_some()
+        && !head.has_token("upgrade", "h2c")
+}
+
 /// Appends the request's head as the upstream gets it.
 pub(super) fn forward_request(head: &Head, out: &mut Vec<u8>) {
-    let upgrade = head.has_token("connection", "upgrade");
-    let h2c = head.has_token("upgrade", "h2c");
-    // An upgrade to HTTP/2 would be agreed with us, not with the upstream.
-    let leave_out: &[&str] = if h2c || !upgrade {
-        &["upgrade", "http2-settings"]
+    if asks_upgrade(head) {
+        head.forward(out, &["http2-settings"], b"Connection: Upgrade\r\n");
     } else {
-        &["http2-settings"]
-    };
-    let add: &[u8] = if upgrade && !h2c {
-        b"Connection: Upgrade\r\n"
-    } else {
-        b""
-    };
-    head.forward(out, leave_out, add);
+        head.forward(out, &["upgrade", "http2-settings"], b"");
+    }
 }
 
 /// Appends the answer's head as the client gets it; `keep` says whether its connection stays.

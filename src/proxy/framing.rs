@@ -19,9 +19,13 @@ pub enum Length {
 ///
 /// # Errors
 /// Whatever two readers could understand differently: Content-Length beside Transfer-Encoding,
-/// repeated or malformed lengths, any transfer coding but a single `chunked`, chunks in HTTP/1.0.
+/// repeated or malformed lengths, any transfer coding but a single `chunked`, chunks in HTTP/1.0,
+/// more than one Host (RFC 9112 §3.2).
 pub fn of_request(head: &Head) -> Result<Length, HeadError> {
     let refuse = |why: &str| Err(HeadError(why.to_owned()));
+    if head.all("host").nth(1).is_some() {
+        return refuse("it has more than one Host");
+    }
     let codings: Vec<&[u8]> = head.all("transfer-encoding").collect();
     let lengths: Vec<&[u8]> = head.all("content-length").collect();
     match (codings.as_slice(), lengths.as_slice()) {
@@ -50,8 +54,8 @@ pub fn of_response(head: &Head, method: &str) -> Result<Length, HeadError> {
     let lengths: Vec<&[u8]> = head.all("content-length").collect();
     match (codings.as_slice(), lengths.as_slice()) {
         ([], []) => Ok(Length::UntilClose),
-        // Content-Length beside it is not forwarded: see `exchange`.
-        ([coding], _) if coding.eq_ignore_ascii_case(b"chunked") => Ok(Length::Chunked),
+        // Content-Length beside it is not forwarded: see `forward`.
+        (codings, _) if ends_chunked(codings) => Ok(Length::Chunked),
         ([_, ..], []) => Ok(Length::UntilClose),
         ([_, ..], _) => Err(HeadError(
             "it has Content-Length and a Transfer-Encoding not `chunked`".to_owned(),
@@ -61,12 +65,28 @@ pub fn of_response(head: &Head, method: &str) -> Result<Length, HeadError> {
     }
 }
 
+/// True where `chunked` is the last transfer coding and stands only there: the chunks then end the
+/// body, whatever is inside them.
+fn ends_chunked(codings: &[&[u8]]) -> bool {
+    let tokens = codings
+        .iter()
+        .flat_map(|line| line.split(|&b| b == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty());
+    let is_chunked = |token: &&[u8]| token.eq_ignore_ascii_case(b"chunked");
+    tokens.clone().filter(is_chunked).count() == 1 && tokens.last().is_some_and(|t| is_chunked(&t))
+}
+
+/// Lengths that no body has: `u64::MAX` would be no number of bytes, and sums must not overflow.
+const LONGEST: u64 = 1 << 62;
+
 fn known(text: &[u8]) -> Result<Length, HeadError> {
     let digits = !text.is_empty() && text.iter().all(u8::is_ascii_digit);
     let parsed = std::str::from_utf8(text)
         .ok()
         .filter(|_| digits)
-        .and_then(|t| t.parse().ok());
+        .and_then(|t| t.parse().ok())
+        .filter(|&n| n <= LONGEST);
     match parsed {
         Some(0) => Ok(Length::Empty),
         Some(n) => Ok(Length::Known(n)),
@@ -104,6 +124,8 @@ mod tests {
             "Content-Length: 0x1\r\n",
             "Content-Length:\r\n",
             "Content-Length: 99999999999999999999\r\n",
+            "Content-Length: 18446744073709551615\r\n",
+            "Host: a\r\nHost: a\r\n",
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
             "Transfer-Encoding: xchunked\r\n",
@@ -136,5 +158,19 @@ mod tests {
         assert!(response(200, "GET", "Content-Length: 9\r\nContent-Length: 8\r\n").is_err());
         let both = "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n";
         assert_eq!(response(200, "GET", both), Ok(Length::Chunked));
+        for (codings, expected) in [
+            ("Transfer-Encoding: gzip, chunked\r\n", Length::Chunked),
+            (
+                "Transfer-Encoding: gzip\r\nTransfer-Encoding: Chunked\r\n",
+                Length::Chunked,
+            ),
+            ("Transfer-Encoding: chunked, gzip\r\n", Length::UntilClose),
+            (
+                "Transfer-Encoding: chunked, chunked\r\n",
+                Length::UntilClose,
+            ),
+        ] {
+            assert_eq!(response(200, "GET", codings), Ok(expected), "{codings:?}");
+        }
     }
 }

@@ -48,7 +48,8 @@ pub struct Line {
     end: usize,
 }
 
-const MAX_FIELDS: usize = 128;
+/// More fields in a head, or in trailers, are an attack.
+pub const MAX_FIELDS: usize = 128;
 
 /// Takes a whole head from the front of `buffer`; `None` where more bytes are needed.
 ///
@@ -71,7 +72,7 @@ pub fn take(buffer: &mut BytesMut, request: bool) -> Result<Option<Head>, HeadEr
 /// Where the empty line ends. Bare LF and CR are refused as soon as they are seen: a lenient reader
 /// behind us would see another head than we do.
 fn end_of_head(buffer: &[u8]) -> Result<Option<usize>, HeadError> {
-    let mut line = 0;
+    let (mut line, mut lines) = (0, 0);
     for at in memchr::memchr2_iter(b'\r', b'\n', buffer) {
         match buffer[at] {
             b'\r' => match buffer.get(at + 1) {
@@ -89,6 +90,11 @@ fn end_of_head(buffer: &[u8]) -> Result<Option<usize>, HeadError> {
                     return Err(HeadError("a header line is folded".to_owned()));
                 }
                 line = at + 1;
+                lines += 1;
+                // A head that comes byte by byte is walked again each time.
+                if lines > MAX_FIELDS + 1 {
+                    return Err(HeadError("it has more than 128 fields".to_owned()));
+                }
             }
         }
     }

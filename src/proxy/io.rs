@@ -1,11 +1,13 @@
 //! Connections: plain or TLS, one type.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp;
 use tokio_rustls::TlsStream;
@@ -50,8 +52,15 @@ impl Stream {
     }
 
     /// True where the peer neither closed nor sent anything: an idle connection that can be used.
-    pub fn is_silent(&mut self) -> bool {
+    /// With `ask`, the kernel is asked; else what it last said counts, which may be old by a turn
+    /// of the event loop.
+    pub fn is_silent(&mut self, ask: bool) -> bool {
         match self {
+            Self::Plain(s) if ask => {
+                use rustix::net::{RecvFlags, recv};
+                let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+                recv(&*s, &mut [0; 1], flags).is_err_and(|e| e == rustix::io::Errno::AGAIN)
+            }
             Self::Plain(s) => s
                 .try_read(&mut [0; 1])
                 .is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock),
@@ -77,6 +86,35 @@ impl Stream {
         }
     }
 
+    /// Writes of `pending` what is taken at once, and takes it out.
+    ///
+    /// # Errors
+    /// The connection is dead; in clear, nothing was sent.
+    pub async fn begin(&mut self, pending: &mut Vec<u8>) -> io::Result<()> {
+        let wrote = poll_fn(|cx| match Pin::new(&mut *self).poll_write(cx, pending) {
+            Poll::Ready(wrote) => Poll::Ready(wrote),
+            Poll::Pending => Poll::Ready(Ok(0)),
+        });
+        let n = wrote.await?;
+        pending.drain(..n);
+        Ok(())
+    }
+
+    /// True where a write that fails has sent nothing. Under TLS a part of a record may have left.
+    pub fn sent_nothing(&self) -> bool {
+        matches!(self, Self::Plain(_))
+    }
+
+    /// Ends the connection with a reset: the peer must not take what it has for the whole.
+    pub fn abort(self) {
+        let socket = match &self {
+            Self::Plain(s) => s,
+            Self::Tls(s) => s.get_ref().0,
+        };
+        // Where it fails the connection is gone already.
+        let _ = socket.set_zero_linger();
+    }
+
     /// The protocol that ALPN agreed on.
     pub fn alpn(&self) -> Option<&[u8]> {
         match self {
@@ -84,6 +122,34 @@ impl Stream {
             Self::Tls(s) => s.get_ref().1.alpn_protocol(),
         }
     }
+}
+
+impl ReadHalf<'_> {
+    /// Resolves when the peer has closed or reset the connection, also while what it sent before
+    /// is still unread. Under TLS never: only reading tells.
+    pub async fn closed(&self) {
+        if let Self::Plain(s) = self {
+            // `PRIORITY` is woken by urgent data, which is not waited for, or by the peer's close.
+            match s.ready(Interest::PRIORITY).await {
+                Ok(ready) if !ready.is_read_closed() => {}
+                _ => return,
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+/// Lets the kernel find out whether the peer's machine still answers: an exchange has no time-out,
+/// and one whose peer lost its power would otherwise never end.
+///
+/// # Errors
+/// The connection is gone.
+pub fn keep_alive(socket: &TcpStream) -> io::Result<()> {
+    use rustix::net::sockopt;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(socket, Duration::from_secs(10))?;
+    Ok(sockopt::set_tcp_keepcnt(socket, 6)?)
 }
 
 macro_rules! delegate {

@@ -51,7 +51,12 @@ impl Ticket {
     /// Ends it with a copy, or gives it up where the budget cannot hold even its head.
     pub fn end(mut self, raw: RawExchange, mut permit: Permit) {
         self.open = false;
-        let heads = [&raw.request_headers, &raw.response_headers];
+        let heads = [
+            &raw.request_headers,
+            &raw.request_trailers,
+            &raw.response_headers,
+            &raw.response_trailers,
+        ];
         let head: usize = heads
             .into_iter()
             .flatten()

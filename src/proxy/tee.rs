@@ -131,7 +131,7 @@ impl Tee {
     }
 
     fn frame(&mut self, n: usize) {
-        if self.frames.len() < MAX_FRAMES && n > 0 {
+        if n > 0 && self.copies() && self.frames.len() < MAX_FRAMES && self.has_frame() {
             let at_ns = u64::try_from(self.arrived.elapsed().as_nanos()).unwrap_or(u64::MAX);
             self.frames.push(Frame {
                 at_ns,
@@ -142,6 +142,20 @@ impl Tee {
         self.seen += n as u64;
     }
 
+    /// Room for one frame more; pieces may be single bytes, whose frames weigh more than they do.
+    fn has_frame(&mut self) -> bool {
+        if self.frames.len() < self.frames.capacity() {
+            return true;
+        }
+        let more = self.frames.len().max(4);
+        let bytes = more * size_of::<Frame>();
+        let granted = self.permit.as_mut().is_some_and(|p| p.grow(bytes as u64));
+        if granted {
+            self.frames.reserve_exact(more);
+        }
+        granted
+    }
+
     fn copies(&self) -> bool {
         self.permit.is_some() && self.gave_up.is_none()
     }
@@ -149,6 +163,7 @@ impl Tee {
     fn give_up(&mut self, why: &'static str) {
         self.gave_up = Some(why);
         self.buffer = BytesMut::new();
+        self.frames = Vec::new();
         if let Some(permit) = &mut self.permit {
             permit.shrink_to(0);
         }

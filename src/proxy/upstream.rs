@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
-use super::io::Stream;
+use super::io::{Stream, keep_alive};
 use super::tls::Connector;
 
 /// An upstream: `http://host:port` or `https://host:port`.
@@ -78,6 +78,7 @@ impl Upstream {
     pub async fn connect(&self, http2: bool) -> std::io::Result<Stream> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.set_nodelay(true)?;
+        keep_alive(&stream)?;
         match &self.tls {
             None => Ok(Stream::Plain(stream)),
             Some(tls) => tls.connect(stream, http2).await,
@@ -96,12 +97,25 @@ impl std::fmt::Display for Upstream {
     }
 }
 
+/// A connection to the upstream, and since when.
+pub(super) struct Connection {
+    pub stream: Stream,
+    born: Instant,
+}
+
 /// Idle connections, the last used first.
 pub(super) struct Pool {
     upstream: Upstream,
-    idle: Mutex<VecDeque<(Stream, Instant)>>,
+    idle: Mutex<VecDeque<(Connection, Instant)>>,
     max_idle: Duration,
 }
+
+/// A connection older than this takes no new exchange: the upstream's name may mean another
+/// machine by now.
+pub(super) const MAX_AGE: Duration = Duration::from_secs(60);
+/// Idle for longer than this, the kernel is asked whether a connection still stands. One that was
+/// used just now is not worth a system call.
+const ASK: Duration = Duration::from_millis(1);
 
 impl Pool {
     pub fn new(upstream: Upstream, max_idle: Duration) -> Self {
@@ -113,26 +127,38 @@ impl Pool {
     }
 
     /// A kept connection that is still open, if there is one.
-    pub fn take(&self) -> Option<Stream> {
+    pub fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some((mut stream, since)) = idle.pop_front() {
-            if since.elapsed() >= self.max_idle {
+        while let Some((mut kept, since)) = idle.pop_front() {
+            let unused = since.elapsed();
+            if unused >= self.max_idle {
                 // The rest is older still.
                 idle.clear();
                 return None;
             }
             // Readable means closed, or an answer that nobody asked for: unusable either way.
-            if stream.is_silent() {
-                return Some(stream);
+            if kept.born.elapsed() < MAX_AGE && kept.stream.is_silent(unused > ASK) {
+                return Some(kept);
             }
         }
         None
     }
 
+    /// A fresh connection.
+    ///
+    /// # Errors
+    /// As [`Upstream::connect`].
+    pub async fn connect(&self) -> std::io::Result<Connection> {
+        Ok(Connection {
+            stream: self.upstream.connect(false).await?,
+            born: Instant::now(),
+        })
+    }
+
     /// Keeps a connection for later.
-    pub fn put(&self, stream: Stream) {
+    pub fn put(&self, kept: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push_front((stream, Instant::now()));
+        idle.push_front((kept, Instant::now()));
         while idle
             .back()
             .is_some_and(|(_, since)| since.elapsed() >= self.max_idle)

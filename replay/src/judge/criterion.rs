@@ -23,6 +23,13 @@ pub(super) fn criterion(
     };
     let mut words = None;
     let mut specs: Vec<MetricSpec> = given.clone();
+    if specs.is_empty() && !source.manifest.ladder.tolerance.is_empty() && source.labels.is_none() {
+        // What somebody wrote down goes before what we would choose.
+        return Ok((
+            Vec::new(),
+            "the ladder's tolerance, as asked for".to_owned(),
+        ));
+    }
     if specs.is_empty() {
         let (found, why) = evidence(source)?;
         words = Some(why);

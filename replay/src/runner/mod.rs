@@ -11,6 +11,7 @@ mod probe;
 mod process;
 mod pulse;
 mod resolved;
+mod sequences;
 mod stage;
 mod suspects;
 

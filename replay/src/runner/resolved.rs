@@ -1,7 +1,7 @@
 //! Exchanges whose answer is known before the stage asks for it: those that kill it, and those that
 //! were suspected and answered when they were alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::outputs::{StoredAnswer, read_outputs, write_outputs};
@@ -29,12 +29,15 @@ pub(super) fn write_faults(
 
 /// Answers by exchange.
 #[derive(Debug, Default)]
-pub(super) struct Resolved(HashMap<(Ulid, u64), Result<Vec<Tensor>, String>>);
+pub(super) struct Resolved {
+    known: HashMap<(Ulid, u64), Result<Vec<Tensor>, String>>,
+    faults: HashSet<(Ulid, u64)>,
+}
 
 impl Resolved {
     /// What a stage left so far.
     pub fn read(layout: &RunLayout, stage: &str) -> Result<Self, RunFileError> {
-        let mut known = HashMap::new();
+        let (mut known, mut faults) = (HashMap::new(), HashSet::new());
         for path in files(layout, stage)? {
             for row in read_outputs(&path)? {
                 known.insert((row.recorder, row.seq), row.answer);
@@ -51,16 +54,22 @@ impl Resolved {
                 missing: false,
             })?;
             known.insert(key, Err(how));
+            faults.insert(key);
         }
-        Ok(Self(known))
+        Ok(Self { known, faults })
     }
 
     /// The answer, where it is known.
     pub fn get(&self, exchange: &Exchange) -> Option<&Result<Vec<Tensor>, String>> {
-        if self.0.is_empty() {
+        if self.known.is_empty() {
             return None;
         }
-        self.0.get(&(exchange.recorder, exchange.seq))
+        self.known.get(&(exchange.recorder, exchange.seq))
+    }
+
+    /// The stage's process died of it.
+    pub fn is_fault(&self, exchange: &Exchange) -> bool {
+        self.faults.contains(&(exchange.recorder, exchange.seq))
     }
 }
 

@@ -15,6 +15,7 @@ use inferdiff_schemas::{Exchange, Tensor};
 
 use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
+use super::sequences::Sequences;
 use super::{StageMessage, Task, again, probe};
 use crate::compare::{Compared, compare_exchange};
 use crate::runtime::{OpenError, Predictor, Request, Runtimes};
@@ -113,6 +114,8 @@ pub(super) struct Replay<'a> {
     pub batch_axis: bool,
     open_seconds: f64,
     resolved: Resolved,
+    /// Of a runtime that keeps state.
+    sequences: Option<Sequences>,
 }
 
 impl<'a> Replay<'a> {
@@ -125,7 +128,12 @@ impl<'a> Replay<'a> {
         // Before anything is opened: a disk that cannot be read is no fault of the stage.
         let resolved = Resolved::read(layout, name)?;
         match Self::opened(layout, manifest, name, runtimes, resolved) {
-            Ok(replay) => Ok(Ok(replay)),
+            Ok(mut replay) => {
+                if replay.predictor.keeps_state() {
+                    replay.sequences = Some(replay.read_sequences()?);
+                }
+                Ok(Ok(replay))
+            }
             Err(Unopened::Stage(e)) => Ok(Err(e)),
             Err(Unopened::File(e)) => Err(e),
         }
@@ -187,7 +195,16 @@ impl<'a> Replay<'a> {
             batch_axis,
             open_seconds,
             resolved,
+            sequences: None,
         })
+    }
+
+    fn read_sequences(&self) -> Result<Sequences, RunFileError> {
+        let mut sequences = Sequences::default();
+        for (i, chunk) in self.manifest.chunks.iter().enumerate() {
+            sequences.add(i, self.read(chunk, Projection::Keys)?.iter());
+        }
+        Ok(sequences)
     }
 
     fn run(&mut self, careful: bool, (pulse, tell): Tell<'_>) -> Result<StageStatus, RunFileError> {
@@ -310,6 +327,10 @@ impl<'a> Replay<'a> {
     }
 
     pub fn exchanges(&self, chunk: &Chunk) -> Result<Vec<Exchange>, RunFileError> {
+        self.read(chunk, Projection::Full)
+    }
+
+    fn read(&self, chunk: &Chunk, projection: Projection) -> Result<Vec<Exchange>, RunFileError> {
         let fail = |why: String| RunFileError {
             action: "read",
             path: self.manifest.capture.clone(),
@@ -324,7 +345,7 @@ impl<'a> Replay<'a> {
         let segment = segment.ok_or_else(|| fail(format!("segment {} is gone", chunk.segment)))?;
         let all = self
             .capture
-            .read(segment, chunk.row_group, Projection::Full)
+            .read(segment, chunk.row_group, projection)
             .map_err(|e| fail(e.to_string()))?;
         let rows = (0..).zip(all);
         let wanted = rows.filter(|(row, _)| chunk.contains(*row));
@@ -342,9 +363,35 @@ impl<'a> Replay<'a> {
     }
 
     fn answer(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
-        if let Some(known) = self.resolved.get(exchange) {
+        let known = self.resolved.get(exchange);
+        // State comes of replaying: only what would kill the process again is left out.
+        let stateful = self.sequences.is_some() && exchange.sequence_id.is_some();
+        if let Some(known) = known.filter(|_| !stateful || self.resolved.is_fault(exchange)) {
             return known.clone();
         }
+        self.lead_in(exchange)?;
+        self.ask(exchange)
+    }
+
+    /// The earlier exchanges of its sequence, where this process has not replayed them.
+    fn lead_in(&mut self, exchange: &Exchange) -> Result<(), String> {
+        let Some(sequences) = &mut self.sequences else {
+            return Ok(());
+        };
+        for (chunk, keys) in sequences.before(exchange) {
+            let earlier = self.exchanges(&self.manifest.chunks[chunk]);
+            let earlier = earlier.map_err(|e| format!("its sequence cannot begin again: {e}"))?;
+            for e in earlier {
+                if keys.contains(&(e.recorder, e.seq)) && !self.resolved.is_fault(&e) {
+                    // What it answers is known or will be asked again.
+                    let _ = self.ask(&e);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, exchange: &Exchange) -> Result<Vec<Tensor>, String> {
         let inputs = exchange.inputs.as_deref().unwrap_or_default();
         let request = Request { exchange, inputs };
         let outputs = self.predictor.infer(&request).map_err(|e| e.to_string())?;

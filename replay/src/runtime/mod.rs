@@ -70,6 +70,12 @@ pub trait Predictor {
 
     /// What the stage really executed so far.
     fn evidence(&self) -> Evidence;
+
+    /// An answer may depend on the earlier exchanges of its sequence: a process that begins in the
+    /// middle of one replays it from its beginning.
+    fn keeps_state(&self) -> bool {
+        false
+    }
 }
 
 /// What executes stages. A runtime reads its own keys of a ladder, so that a new one is one type

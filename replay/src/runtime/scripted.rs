@@ -9,9 +9,10 @@
 //! | `open.kind` | `crash`: the process dies while it opens |
 //! | `fault.seq` | exchange numbers, comma-separated; none = every exchange |
 //! | `fault.kind` | `error`, `crash`, `hang`, `nan` (first element of each float output) or `flip` (its sign bit) |
+//! | `state` | `count`: one more output, `count`, says the how-manieth of its sequence the exchange is |
 //! | `fault.seconds` | how long `hang` hangs, default 3600 |
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -49,6 +50,8 @@ struct ScriptedPredictor {
     /// Empty: every exchange.
     seqs: BTreeSet<u64>,
     hang: Duration,
+    /// Exchanges seen by sequence, where it counts.
+    seen: Option<HashMap<String, i64>>,
 }
 
 impl Runtime for Scripted {
@@ -93,11 +96,13 @@ fn script(stage: &Stage, config: &BTreeMap<String, String>) -> Result<ScriptedPr
         kind: None,
         seqs: BTreeSet::new(),
         hang: Duration::from_secs(3600),
+        seen: None,
     };
     for (key, value) in config {
         let wrong = || format!("stage `{}`: config {key} = `{value}`", stage.name);
         match (key.as_str(), value.as_str()) {
             ("open.error", "failed" | "unavailable") | ("open.kind", "crash") => {}
+            ("state", "count") => predictor.seen = Some(HashMap::new()),
             ("fault.kind", "error") => predictor.kind = Some(Kind::Error),
             ("fault.kind", "crash") => predictor.kind = Some(Kind::Crash),
             ("fault.kind", "hang") => predictor.kind = Some(Kind::Hang),
@@ -127,6 +132,13 @@ impl Predictor for ScriptedPredictor {
             None => request.inputs.to_vec(),
         };
         let seq = request.exchange.seq;
+        if let (Some(seen), Some(id)) = (&mut self.seen, &request.exchange.sequence_id) {
+            let count = seen.entry(id.clone()).or_default();
+            *count += 1;
+            let data = Bytes::copy_from_slice(&count.to_le_bytes());
+            let count = Tensor::inline("count", Datatype::Int64, vec![1], data);
+            outputs.push(count.expect("one element of eight bytes"));
+        }
         let Some(kind) = self.kind else {
             return Ok(outputs);
         };
@@ -154,6 +166,10 @@ impl Predictor for ScriptedPredictor {
             runtime: "scripted".to_owned(),
             ..Evidence::default()
         }
+    }
+
+    fn keeps_state(&self) -> bool {
+        self.seen.is_some()
     }
 }
 

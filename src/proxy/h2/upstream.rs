@@ -3,11 +3,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::super::upstream::Upstream;
+use super::super::upstream::{MAX_AGE, Upstream};
 use super::{CONNECTION_WINDOW, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
 
 /// Connections to the upstream: one, and more only where it allows too few streams at once.
@@ -23,6 +24,7 @@ pub(super) struct Connections {
 pub(super) struct Ready {
     pub send: SendRequest<Bytes>,
     streams: Rc<()>,
+    born: Instant,
 }
 
 impl Ready {
@@ -49,26 +51,44 @@ impl Connections {
     /// # Errors
     /// The upstream cannot be reached, or speaks no HTTP/2.
     pub async fn ready(&self) -> io::Result<Ready> {
+        // An old one goes when its streams have ended.
+        self.open
+            .borrow_mut()
+            .retain(|c| c.born.elapsed() < MAX_AGE);
         loop {
             let candidate = self.open.borrow().iter().find(|c| c.has_room()).cloned();
-            let Some(Ready { send, streams }) = candidate else {
+            let Some(Ready {
+                send,
+                streams,
+                born,
+            }) = candidate
+            else {
                 break;
             };
             match send.ready().await {
-                Ok(send) => return Ok(Ready { send, streams }),
+                Ok(send) => {
+                    return Ok(Ready {
+                        send,
+                        streams,
+                        born,
+                    });
+                }
                 // Closed or going away: forgotten, and nothing was sent on it.
                 Err(_) => self.open.borrow_mut().retain(|c| !closed(&c.send)),
             }
         }
         let send = self.connect().await?;
         let streams = Rc::new(());
+        let born = Instant::now();
         self.open.borrow_mut().push(Ready {
             send: send.clone(),
             streams: streams.clone(),
+            born,
         });
         Ok(Ready {
             send: send.ready().await.map_err(into_io)?,
             streams,
+            born,
         })
     }
 
