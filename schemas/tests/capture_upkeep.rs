@@ -20,8 +20,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{accept, exchange, open_writer, read_all};
 use inferdiff_schemas::capture::{
-    Capture, Ledger, MergeOptions, Report, Retention, Upkeep, WriterOptions, verify,
+    Capture, Ledger, MergeOptions, Report, Retention, Step, Upkeep, WriterOptions, verify,
 };
+use inferdiff_schemas::Exchange;
 use inferdiff_schemas::storage::{Disk, Storage};
 use ulid::Ulid;
 
@@ -55,7 +56,7 @@ fn whole(dir: &Path) -> Report {
     report
 }
 
-fn go(_: u64) -> bool {
+fn go(_: Step) -> bool {
     true
 }
 
@@ -303,4 +304,61 @@ fn a_damaged_last_footer_hides_one_checkpoint_and_strangers_are_named() {
     };
     record(dir.path(), 1);
     assert_eq!(upkeep(dir.path()).merge(&one, &mut go).unwrap().written, 0);
+}
+
+#[test]
+fn a_clock_that_goes_backwards_and_repeated_client_ids_confuse_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Ulid::generate();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    let mut sent = Vec::new();
+    for seq in 0..6 {
+        let e = Exchange {
+            arrived_at_ns: 1_700_000_000_000_000_000 - 3_600_000_000_000 * seq as i64,
+            client_request_id: Some(["a", "b"][seq as usize % 2].to_owned()),
+            ..exchange(recorder, seq, Bytes::from_static(b"x"))
+        };
+        sent.push(e.clone());
+        accept(&mut writer, &mut ledger, e);
+        writer.checkpoint(&mut ledger).unwrap();
+    }
+    writer.close(&mut ledger, "now".into()).unwrap();
+    assert_eq!(read_all(dir.path()), sent, "in order of arrival, not of the clock");
+    whole(dir.path());
+    // Youngest by the clock is the first one: nothing leaves before it is old.
+    let keep = Retention {
+        max_age: Some(Duration::from_secs(1)),
+        ..Retention::default()
+    };
+    let kept = upkeep(dir.path()).retain(&keep, 1_700_000_000_000_000_000);
+    assert_eq!(kept.unwrap().exchanges, 0);
+    let deleted = upkeep(dir.path())
+        .delete(&|e| e.client_request_id.as_deref() == Some("a"), &mut go)
+        .unwrap();
+    assert_eq!(deleted.exchanges, 3, "every exchange that had the id");
+    let left = read_all(dir.path());
+    assert_eq!(left.iter().map(|e| e.seq).collect::<Vec<_>>(), [1, 3, 5]);
+    whole(dir.path());
+}
+
+#[test]
+fn merging_says_what_it_holds_before_it_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    record(dir.path(), 5);
+    let sizes: u64 = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().metadata().unwrap().len())
+        .sum();
+    let mut steps = Vec::new();
+    upkeep(dir.path())
+        .merge(&MergeOptions::default(), &mut |step| {
+            steps.push(step);
+            true
+        })
+        .unwrap();
+    assert_eq!(steps.len(), 6, "before each row group, and at the end");
+    assert!(steps[..5].iter().all(|s| s.held > 0 && s.held < 3 * sizes));
+    assert_eq!((steps[0].moved, steps[5].held), (0, 0));
+    assert!(steps.iter().map(|s| s.moved).sum::<u64>() > 5 * 1000);
 }

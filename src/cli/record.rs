@@ -133,6 +133,9 @@ pub struct RecordArgs {
     /// Make the storage slow, for tests.
     #[arg(long, value_name = "MB/S", hide = true)]
     storage_rate: Option<u64>,
+    /// Throw away what segments are given, for measurements.
+    #[arg(long, hide = true)]
+    storage_discard: bool,
     /// Which raw bodies are kept beside tensors.
     #[arg(long, value_enum, default_value_t = Bodies::Undecoded)]
     bodies: Bodies,
@@ -390,6 +393,7 @@ pub fn run(args: RecordArgs) -> Ended {
         super::print("the configuration is fine\n")?;
         return Ok(0);
     }
+    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -505,6 +509,17 @@ pub fn run(args: RecordArgs) -> Ended {
     }
     say(&closing(&ledger));
     Ok(0)
+}
+
+/// The soft limit of descriptors is 1024 almost everywhere, for programs that use select(2); two are
+/// needed for each exchange in flight. The hard one is what the administrator allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays as it is: {e}");
+    }
 }
 
 type Admin = Option<(TcpListener, SocketAddr)>;
@@ -643,7 +658,7 @@ fn recorder_options(
 
 /// The disk, with the faults that were asked for.
 fn storage(args: &RecordArgs) -> Arc<dyn Storage> {
-    if args.storage_fault.is_empty() && args.storage_rate.is_none() {
+    if args.storage_fault.is_empty() && args.storage_rate.is_none() && !args.storage_discard {
         return Arc::new(Disk);
     }
     let faulty = Faulty::new(Arc::new(Disk));
@@ -651,6 +666,9 @@ fn storage(args: &RecordArgs) -> Arc<dyn Storage> {
         .iter()
         .cloned()
         .for_each(|f| faulty.arm(f));
+    if args.storage_discard {
+        faulty.discard();
+    }
     faulty.throttle(args.storage_rate.map(|mb| mb.saturating_mul(1_000_000)));
     Arc::new(faulty)
 }

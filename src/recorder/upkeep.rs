@@ -10,11 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use inferdiff_schemas::capture::{CaptureError, CaptureKey, MergeOptions, Retention, Upkeep};
+use inferdiff_schemas::capture::{CaptureError, CaptureKey, MergeOptions, Retention, Step, Upkeep};
 use inferdiff_schemas::storage::Storage;
 
 use super::state::State;
 use crate::proxy::Budget;
+
+/// Work that has to pause for longer gives its memory back and begins again later.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// What is done beside recording.
 #[derive(Debug, Clone, PartialEq)]
@@ -125,7 +128,7 @@ impl Worker {
     }
 
     fn round(&self) -> Result<(), CaptureError> {
-        if self.pressed() {
+        if self.pressed(0) {
             return Ok(());
         }
         let options = self.options();
@@ -148,9 +151,12 @@ impl Worker {
         if options.merge {
             let started = Instant::now();
             let mut moved = 0u64;
-            let pace = &mut |bytes: u64| {
-                moved += bytes;
-                self.pace(started, moved, options.rate)
+            // What merging holds is part of the recorder's budget.
+            let mut permit = self.budget.permit();
+            let pace = &mut |step: Step| {
+                moved += step.moved;
+                permit.resize(step.held);
+                self.pace(started, moved, options.rate, step.held)
             };
             let merged = upkeep.merge(&MergeOptions::default(), pace)?;
             self.state.merged.fetch_add(merged.replaced, Relaxed);
@@ -158,8 +164,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits for the rate and for recording; false where the process ends.
-    fn pace(&self, started: Instant, moved: u64, rate: u64) -> bool {
+    /// Waits for the rate and for recording; false where the process ends, or recording needs the
+    /// memory that is held meanwhile.
+    fn pace(&self, started: Instant, moved: u64, rate: u64, held: u64) -> bool {
+        let begun = Instant::now();
         let micros = moved.saturating_mul(1_000_000) / rate.max(1);
         let due = started + Duration::from_micros(micros);
         loop {
@@ -167,8 +175,12 @@ impl Worker {
                 return false;
             }
             let early = due.saturating_duration_since(Instant::now());
-            if early.is_zero() && !self.pressed() {
+            let pressed = self.pressed(held);
+            if early.is_zero() && !pressed {
                 return true;
+            }
+            if pressed && held > 0 && begun.elapsed() > LONGEST_PAUSE {
+                return false;
             }
             std::thread::park_timeout(
                 early.clamp(Duration::from_millis(1), Duration::from_millis(50)),
@@ -177,9 +189,11 @@ impl Worker {
     }
 
     /// True while the disk has no time for anything but recording.
-    fn pressed(&self) -> bool {
+    ///
+    /// `own`: what of the budget this thread holds itself.
+    fn pressed(&self, own: u64) -> bool {
         self.state.failing.load(Relaxed)
-            || self.budget.held() > self.budget.limit() / 4
+            || self.budget.held().saturating_sub(own) > self.budget.limit() / 4
             || self.state.flush_lag() > Duration::from_secs(3)
     }
 }

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -87,3 +88,38 @@ def test_a_steady_load_leaves_nothing_behind() -> None:
     out = subprocess.run(command, capture_output=True, text=True, timeout=300)
     print(out.stdout)
     assert out.returncode == 0, out.stdout + out.stderr
+
+
+def test_a_slow_disk_costs_drops_and_no_memory() -> None:
+    """The short campaign; the long one is `scripts/campaign_throttle`."""
+    upstream = str(Path(binary()).parent / "examples/bench_upstream")
+    command = [sys.executable, str(ROOT / "scripts/campaign_throttle"), binary(), upstream, "--short"]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    print(out.stdout)
+    assert out.returncode == 0, out.stdout + out.stderr
+
+
+def test_systemd_passes_its_socket(tmp_path: Path) -> None:
+    """As systemd starts a service with a .socket unit: the socket is descriptor 3, LISTEN_FDS is 1."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port, number = listening.getsockname()[1], listening.fileno()
+        # A client that came before the service was started waits in the socket's queue.
+        early = socket.create_connection(("127.0.0.1", port))
+        # bash: dash knows descriptors of one digit only. exec keeps the process id.
+        script = f'export LISTEN_PID=$$ LISTEN_FDS=1; exec "$0" "$@" 3<&{number}'
+        command = ["bash", "-c", script, binary(), "record", "--listen", "systemd", "--no-metadata"]
+        command += ["--upstream", f"http://127.0.0.1:{port}", "--capture", str(tmp_path / "capture")]
+        log = (tmp_path / "log").open("w+")
+        recorder = subprocess.Popen(command, pass_fds=(number,), stdout=log, stderr=log)
+    try:
+        # What it forwards comes back to itself once; the inner request is refused as a loop ends.
+        early.settimeout(20)
+        early.sendall(b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: x\r\n\r\n")
+        assert early.recv(65536).startswith(b"HTTP/1.1 400")
+        assert f"listening on 127.0.0.1:{port}" in (tmp_path / "log").read_text()
+    finally:
+        recorder.terminate()
+        assert recorder.wait(20) == 0, (tmp_path / "log").read_text()
+    alone = [a for a in command[3:]]
+    out = subprocess.run(alone, capture_output=True, text=True, timeout=20, check=False)
+    assert out.returncode == 2 and ".socket unit" in out.stderr, out.stderr

@@ -20,6 +20,13 @@ use crate::tensor::Tensor;
 /// allocation and keeps the whole network buffer alive, a copy of this size costs less.
 const COPIED_BELOW: usize = 4096;
 
+/// A builder of payloads. Each shared buffer ends the block of copied values before it, and a block is
+/// allocated whole: blocks that grow (to 2 MiB, the default) would waste that much per shared value.
+fn views() -> BinaryViewBuilder {
+    const BLOCK: u32 = 16 * 1024;
+    BinaryViewBuilder::new().with_fixed_block_size(BLOCK)
+}
+
 /// The rows of `exchanges` in the schema that the segment writer fills.
 ///
 /// Payload bytes are shared, not copied (values of at least 4 KiB).
@@ -172,7 +179,7 @@ fn messages<'a>(rows: impl Iterator<Item = Option<&'a [Message]>>) -> Result<Arr
 }
 
 fn payloads<'a>(rows: impl Iterator<Item = Option<&'a Bytes>>) -> Result<ArrayRef, ArrowError> {
-    let mut builder = BinaryViewBuilder::new();
+    let mut builder = views();
     for row in rows {
         append_payload(&mut builder, row)?;
     }
@@ -209,7 +216,7 @@ pub(crate) fn tensors<'a>(
     );
     let mut message = UInt32Builder::new();
     let (mut ranks, mut dims) = (Vec::new(), Int64Builder::new());
-    let mut data = BinaryViewBuilder::new();
+    let mut data = views();
     for row in rows {
         lengths.push(row.map(<[_]>::len));
         for t in row.into_iter().flatten() {

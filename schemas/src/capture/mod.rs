@@ -42,6 +42,6 @@ pub use reader::{Capture, Segment};
 pub use recovery::Recovered;
 pub use rows::{Projection, Rows};
 pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
-pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Upkeep};
+pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Step, Upkeep};
 pub use verify::{Books, Report, verify};
 pub use writer::{CaptureWriter, SyncPolicy, WriterOptions, weight};

@@ -253,9 +253,7 @@ impl CaptureWriter {
     }
 
     fn begin(&mut self) -> Result<Segment, CaptureError> {
-        // Far enough apart that replacements of segments find room between them.
-        let next = Ulid::from(u128::from(self.last_segment).saturating_add(1 << 32));
-        self.last_segment = Ulid::generate().max(next);
+        self.last_segment = behind(self.last_segment, Ulid::generate());
         self.unsynced = 0;
         Segment::create(
             self.storage.as_ref(),
@@ -341,6 +339,12 @@ impl CaptureWriter {
     }
 }
 
+/// The id of the segment after `last`: `now`, unless the clock went backwards. Far enough apart that
+/// replacements of segments find room between them.
+fn behind(last: Ulid, now: Ulid) -> Ulid {
+    now.max(Ulid::from(u128::from(last).saturating_add(1 << 32)))
+}
+
 /// Makes the folders of a capture, and `_capture.json` where there is none.
 fn establish(
     storage: &dyn Storage,
@@ -418,4 +422,19 @@ pub(super) fn payload(exchange: &Exchange) -> u64 {
         .map(|t| t.data.as_ref())
         .chain(bodies.into_iter().map(Option::as_ref));
     data.flatten().map(|b| b.len() as u64).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_keep_their_order_when_the_clock_goes_backwards() {
+        let early = Ulid::from_parts(1_000, 5);
+        let late = Ulid::from_parts(2_000, 5);
+        assert_eq!(behind(early, late), late);
+        let next = behind(late, early);
+        assert!(next > late && behind(next, early) > next);
+        assert!(u128::from(next) - u128::from(late) >= 1 << 32);
+    }
 }

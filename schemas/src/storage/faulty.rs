@@ -22,6 +22,8 @@ pub struct Faulty {
 struct Shared {
     faults: Vec<Armed>,
     throttle: Option<Throttle>,
+    /// What segments are given vanishes.
+    discards: bool,
 }
 
 struct Armed {
@@ -67,6 +69,11 @@ impl Faulty {
             bytes_per_second: rate.max(1),
             busy_until: Instant::now(),
         });
+    }
+
+    /// What is written to segments vanishes, at no cost: recording is measured without its disk.
+    pub fn discard(&self) {
+        self.lock().discards = true;
     }
 
     /// Calls that failed because of a fault so far.
@@ -143,6 +150,9 @@ impl WriteFile for FaultyWrite {
             // As on a full disk: what still fits is written before the rest is refused.
             Err((room, e)) => (usize::try_from(room).unwrap_or(buf.len()), Some(e)),
         };
+        if self.storage.lock().discards && self.path.to_string_lossy().contains(".parquet") {
+            return failed.map_or(Ok(()), Err);
+        }
         self.storage.pace(room as u64);
         self.file.write_all(&buf[..room])?;
         failed.map_or(Ok(()), Err)

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use inferdiff_schemas::Exchange;
-use inferdiff_schemas::capture::{MergeOptions, Upkeep};
+use inferdiff_schemas::capture::{MergeOptions, Step, Upkeep};
 use inferdiff_schemas::storage::Disk;
 use serde_json::json;
 
@@ -85,11 +85,11 @@ fn lock(of: &CaptureArgs, args: &LockArgs) -> Result<Upkeep, Failure> {
 }
 
 /// Lets `rate` MiB a second through.
-fn pace(rate: Option<u64>) -> impl FnMut(u64) -> bool {
+fn pace(rate: Option<u64>) -> impl FnMut(Step) -> bool {
     let started = Instant::now();
     let mut moved = 0u64;
-    move |bytes| {
-        moved += bytes;
+    move |step| {
+        moved += step.moved;
         if let Some(rate) = rate {
             let micros = moved.saturating_mul(1_000_000) / (rate.max(1) << 20);
             let due = Duration::from_micros(micros);

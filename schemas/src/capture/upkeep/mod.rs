@@ -30,9 +30,18 @@ pub struct Upkeep {
     _lock: Box<dyn WriteFile>,
 }
 
-/// Called with the bytes just read and written; false stops the work where it can be taken up
-/// again later. It may sleep, to leave the disk to recording.
-pub type Pace<'a> = &'a mut dyn FnMut(u64) -> bool;
+/// What a piece of work costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes read and written since the last step.
+    pub moved: u64,
+    /// Memory that the work holds until the next step.
+    pub held: u64,
+}
+
+/// Called before each row group is read, and at the end; false stops the work where it can be taken
+/// up again later. It may sleep, to leave the disk to recording.
+pub type Pace<'a> = &'a mut dyn FnMut(Step) -> bool;
 
 impl Upkeep {
     /// Takes the capture's upkeep lock; `Ok(None)` where another process holds it.

@@ -4,7 +4,7 @@ use ulid::Ulid;
 
 use super::super::segment::Segment as Growing;
 use super::super::{Capture, CaptureError, CaptureKey, Ledger, Projection, Segment, weight};
-use super::{Pace, Upkeep};
+use super::{Pace, Step, Upkeep};
 use crate::Exchange;
 
 /// Row groups of replacements: large enough to read well, small enough to hold.
@@ -110,25 +110,28 @@ fn fill(
     keep: &mut dyn FnMut(&Exchange) -> bool,
     pace: Pace<'_>,
 ) -> Result<bool, CaptureError> {
+    let mut moved = 0;
     for source in sources {
         for (group, metadata) in source.footer.metadata.row_groups().iter().enumerate() {
             let size = u64::try_from(metadata.total_byte_size()).unwrap_or(0);
-            let mut moved = 0;
             if replacement.buffered + size > ROW_GROUP_BYTES {
                 moved += replacement.flush()?;
             }
+            // The bytes as they are read, and the rows that are made of them.
+            let held = replacement.buffered + 2 * size;
+            if !pace(Step { moved, held }) {
+                return Ok(false);
+            }
+            moved = size;
             for exchange in capture.read(source, group, Projection::Full)? {
                 if keep(&exchange) {
                     replacement.push(exchange);
                 }
             }
-            if !pace(moved + size) {
-                return Ok(false);
-            }
         }
     }
-    let moved = replacement.flush()?;
-    Ok(pace(moved))
+    moved += replacement.flush()?;
+    Ok(pace(Step { moved, held: 0 }))
 }
 
 fn encrypted(sources: &[&Segment]) -> bool {
