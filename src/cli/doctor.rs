@@ -40,7 +40,9 @@ pub fn run(args: &DoctorArgs) -> Ended {
     let healthy = |needs: &[Need]| needs.first().is_some_and(|n| n.found.is_ok());
     let code = u8::from(!examined.iter().all(|(_, needs)| healthy(needs)));
     if args.json {
-        print_json(&json!({"cpu": cpu(), "runtimes": examined.iter().map(entry).collect::<Vec<_>>()}))?;
+        print_json(
+            &json!({"cpu": cpu(), "runtimes": examined.iter().map(entry).collect::<Vec<_>>()}),
+        )?;
         return Ok(code);
     }
     let mut text = format!("cpu: {}\n", cpu().join(", "));

@@ -2,7 +2,9 @@
 //! training forward pass first, then everything off, memory, passes, other engines.
 
 use inferdiff_schemas::run::evidence::Role;
-use inferdiff_schemas::run::verdicts::{Basis, Direction, Fault, FaultClass, StageVerdict, Verdict};
+use inferdiff_schemas::run::verdicts::{
+    Basis, Direction, Fault, FaultClass, StageVerdict, Verdict,
+};
 
 use super::collect::StageData;
 
@@ -90,10 +92,9 @@ impl Rung<'_> {
     /// Whether it is wrong by what the reference holds right; `None` where nobody can say.
     fn wrong(&self) -> Option<bool> {
         match self.verdict.verdict {
-            Verdict::Reference
-            | Verdict::Identical
-            | Verdict::Equivalent
-            | Verdict::NotApplied => Some(false),
+            Verdict::Reference | Verdict::Identical | Verdict::Equivalent | Verdict::NotApplied => {
+                Some(false)
+            }
             Verdict::MayAffect | Verdict::Failed => Some(true),
             Verdict::Affects => {
                 let worse = |d| d == Some(Direction::Worse);
