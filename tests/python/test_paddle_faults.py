@@ -37,6 +37,7 @@ GUIDE = """
 @pytest.mark.parametrize(
     ("fault", "classes"),
     [
+        (None, []),
         ("operator", ["operator_implementation"]),
         ("engine", ["inference_engine"]),
         ("memory", ["framework"]),
@@ -50,11 +51,8 @@ def test_planted_faults_are_classified(sentences, tmp_path, version, form, fault
     model = ("--model", MODELS[form], "--python", python(version), "--limit", "12")
     run = replay(sentences, tmp_path / "run", ladder, *model, fault=fault)
     assert [f["class"] for f in run.verdicts["faults"]] == classes, run.verdicts["faults"]
-    (found,) = run.verdicts["faults"]
     if fault == "ir":
-        assert "fc_onednn_enable_pass" in found["why"]
-    sound = replay(sentences, tmp_path / "sound", ladder, *model)
-    assert sound.verdicts["faults"] == []
+        assert "fc_onednn_enable_pass" in run.verdicts["faults"][0]["why"]
 
 
 def test_a_worker_killed_at_exchange_37_is_named_and_the_rest_is_judged(sentences, tmp_path) -> None:  # noqa: F811
@@ -77,7 +75,7 @@ def test_a_worker_killed_at_exchange_37_is_named_and_the_rest_is_judged(sentence
     assert named["id"].endswith("-37")
     assert "signal 9 (SIGKILL)" in named["why"]
     (output,) = stage["outputs"]
-    assert output["items"] == output["bit_equal"]
+    assert (output["items"], output["bit_equal"]) == (40, 39)
 
 
 BAD = {
