@@ -328,7 +328,9 @@ fn answers_that_break_off_are_never_taken_for_whole() {
             for hard in [false, true] {
                 *script.lock().unwrap() = (which, cut, hard);
                 let mut client = connect(p.address);
-                client.write_all(GET).unwrap();
+                client
+                    .write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+                    .unwrap();
                 let (got, error) = everything(&mut client);
                 let head = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
                 let by_close = which == 2;
@@ -541,6 +543,36 @@ fn idle_connections_end_as_their_time_outs_say() {
         .into_iter()
         .filter(|o| *o == (Outcome::Refused, Some(408)));
     assert_eq!(refused.count(), 1);
+}
+
+/// However busy it is: its name may mean another machine by now.
+#[test]
+fn an_upstream_connection_grows_only_so_old() {
+    let up = upstream(|mut stream| {
+        while !read_until(&mut stream, b"\r\n\r\n").is_empty() {
+            stream.write_all(OK).unwrap();
+        }
+    });
+    let p = proxy_with(
+        ProxyOptions {
+            pool_age: Duration::from_millis(100),
+            ..options(up.address)
+        },
+        Keeping::new(1 << 20),
+    );
+    let mut client = connect(p.address);
+    let began = Instant::now();
+    let mut n = 0;
+    while began.elapsed() < Duration::from_millis(350) {
+        client.write_all(GET).unwrap();
+        assert_eq!(read_until(&mut client, b"ok"), OK);
+        n += 1;
+    }
+    drop(client);
+    p.stop();
+    let connections = up.connections.load(Ordering::SeqCst);
+    println!("{n} exchanges over {connections} connections");
+    assert!((2..n).contains(&connections));
 }
 
 /// Sent by the client in the middle of a body: nothing behind the lie is forwarded.

@@ -80,6 +80,12 @@ impl Collector for Now {
             "Exchanges that ended and were decoded",
             labels,
         )?;
+        let undecoded = books
+            .undecoded
+            .iter()
+            .map(|(protocol, n)| ([("protocol", protocol.as_str())], *n));
+        let help = "Exchanges of which a body could not be decoded and was kept as it came";
+        family(e, "undecoded", help, undecoded)?;
         let dropped = books
             .dropped
             .iter()

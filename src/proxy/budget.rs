@@ -26,6 +26,14 @@ pub struct Permit {
     handed_over: bool,
 }
 
+/// What an allocation of `bytes` takes of the machine, at most. The allocator (mimalloc) has eight
+/// size classes per doubling; a large one stands in 64 KiB slices of its own behind a slice for its
+/// head, and under transparent huge pages all of that is resident.
+pub fn allocated(bytes: u64) -> u64 {
+    const SLICE: u64 = 64 * 1024;
+    bytes + bytes / 8 + if bytes >= SLICE { SLICE } else { 0 }
+}
+
 impl Budget {
     /// A budget of `limit` bytes; `block` makes [`Budget::room`] wait.
     pub fn new(limit: u64, block: bool) -> Arc<Self> {

@@ -29,7 +29,11 @@ pub async fn serve(
 ) -> Ended {
     let (stopped, stopping) = watch::channel(false);
     let drain = options.drain_timeout;
-    let pool = Pool::new(options.upstream.clone(), options.pool_idle);
+    let pool = Pool::new(
+        options.upstream.clone(),
+        options.pool_idle,
+        options.pool_age,
+    );
     let context = Arc::new(Context {
         acceptor: options.tls.clone(),
         options,

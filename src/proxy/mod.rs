@@ -47,6 +47,9 @@ pub struct ProxyOptions {
     /// A kept-alive upstream connection is used again only before this long. Default 4 s: below
     /// uvicorn's 5 s, so that a server's close does not race our next request.
     pub pool_idle: Duration,
+    /// An upstream connection older than this takes no new exchange, because the upstream's name
+    /// may mean another machine by now. Default 60 s.
+    pub pool_age: Duration,
     /// In-flight exchanges may take this long at shutdown. Default 30 s.
     pub drain_timeout: Duration,
     /// At shutdown an idle connection may still send a request this long, whose answer then closes
@@ -72,6 +75,7 @@ impl ProxyOptions {
             head_timeout: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
             pool_idle: Duration::from_secs(4),
+            pool_age: Duration::from_secs(60),
             drain_timeout: Duration::from_secs(30),
             idle_grace: Duration::from_secs(1),
             half_close: false,

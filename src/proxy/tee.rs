@@ -7,13 +7,15 @@ use bytes::BytesMut;
 use inferdiff_schemas::tensor::MAX_PAYLOAD_BYTES;
 use inferdiff_schemas::{Frame, RawBody};
 
-use super::budget::{Budget, Permit};
+use super::budget::{Budget, Permit, allocated};
 use super::context::Pairs;
 
 /// A body's copy, or the reason why there is none. The same buffer is what the socket is read
 /// into, so that copying costs no copy.
 pub struct Tee {
     buffer: BytesMut,
+    /// What of the permit is for the buffer.
+    charged: u64,
     permit: Option<Permit>,
     gave_up: Option<&'static str>,
     seen: u64,
@@ -36,6 +38,7 @@ impl Tee {
     pub fn new(budget: Option<&Arc<Budget>>, arrived: Instant) -> Self {
         Self {
             buffer: BytesMut::new(),
+            charged: 0,
             permit: budget.map(Budget::permit),
             gave_up: None,
             seen: 0,
@@ -86,16 +89,19 @@ impl Tee {
         let Some(permit) = &mut self.permit else {
             return;
         };
-        if !permit.grow(bytes as u64) {
+        let wanted = allocated((self.buffer.len() + bytes) as u64);
+        let more = wanted.saturating_sub(self.charged);
+        if !permit.grow(more) {
             return self.give_up("memory_budget");
         }
-        let before = self.buffer.capacity();
+        self.charged += more;
         self.buffer.reserve(bytes);
-        // The allocator may give more than was asked for: all of it is held.
-        let more = (self.buffer.capacity() - before).saturating_sub(bytes);
-        if more > 0 && !permit.grow(more as u64) {
-            self.give_up("memory_budget");
+        // It may be given more than was asked for: all of it is held.
+        let more = allocated(self.buffer.capacity() as u64).saturating_sub(self.charged);
+        if !permit.grow(more) {
+            return self.give_up("memory_budget");
         }
+        self.charged += more;
     }
 
     /// Says that the last `n` bytes of the buffer were just read.
@@ -163,6 +169,7 @@ impl Tee {
     fn give_up(&mut self, why: &'static str) {
         self.gave_up = Some(why);
         self.buffer = BytesMut::new();
+        self.charged = 0;
         self.frames = Vec::new();
         if let Some(permit) = &mut self.permit {
             permit.shrink_to(0);

@@ -108,21 +108,20 @@ pub(super) struct Pool {
     upstream: Upstream,
     idle: Mutex<VecDeque<(Connection, Instant)>>,
     max_idle: Duration,
+    max_age: Duration,
 }
 
-/// A connection older than this takes no new exchange: the upstream's name may mean another
-/// machine by now.
-pub(super) const MAX_AGE: Duration = Duration::from_secs(60);
 /// Idle for longer than this, the kernel is asked whether a connection still stands. One that was
 /// used just now is not worth a system call.
 const ASK: Duration = Duration::from_millis(1);
 
 impl Pool {
-    pub fn new(upstream: Upstream, max_idle: Duration) -> Self {
+    pub fn new(upstream: Upstream, max_idle: Duration, max_age: Duration) -> Self {
         Self {
             upstream,
             idle: Mutex::new(VecDeque::new()),
             max_idle,
+            max_age,
         }
     }
 
@@ -137,7 +136,7 @@ impl Pool {
                 return None;
             }
             // Readable means closed, or an answer that nobody asked for: unusable either way.
-            if kept.born.elapsed() < MAX_AGE && kept.stream.is_silent(unused > ASK) {
+            if kept.born.elapsed() < self.max_age && kept.stream.is_silent(unused > ASK) {
                 return Some(kept);
             }
         }

@@ -27,6 +27,8 @@ pub struct State {
 pub struct Books {
     /// Exchanges decoded, by protocol and outcome.
     pub exchanges: BTreeMap<(String, &'static str), u64>,
+    /// Of them, those of which a body could not be decoded and was kept as it came, by protocol.
+    pub undecoded: BTreeMap<String, u64>,
     /// Exchanges on disk.
     pub recorded: u64,
     /// Exchanges not recorded, by reason.

@@ -224,6 +224,11 @@ impl Thread {
     }
 
     fn count(&mut self, exchange: &Exchange) {
+        if exchange.decode_error.is_some() {
+            let protocol = exchange.protocol.clone();
+            self.state
+                .update(|books| *books.undecoded.entry(protocol).or_default() += 1);
+        }
         let known = self.counts.iter_mut().find(|(protocol, outcome, _)| {
             *outcome == exchange.outcome && *protocol == exchange.protocol
         });

@@ -34,7 +34,11 @@ pub(in super::super) async fn serve(context: &Arc<Context>, client: Stream, befo
         Ok(Err(e)) => return tracing::debug!("an HTTP/2 handshake failed: {e}"),
         Err(_) => return,
     };
-    let upstream = Connections::new(context.pool.upstream().clone(), options.max_head);
+    let upstream = Connections::new(
+        context.pool.upstream().clone(),
+        options.max_head,
+        options.pool_age,
+    );
     let mut streams = JoinSet::new();
     let mut stopping = context.stopping.clone();
     let mut going = *stopping.borrow();

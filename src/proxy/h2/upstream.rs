@@ -3,12 +3,12 @@
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 
-use super::super::upstream::{MAX_AGE, Upstream};
+use super::super::upstream::Upstream;
 use super::{CONNECTION_WINDOW, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW};
 
 /// Connections to the upstream: one, and more only where it allows too few streams at once.
@@ -17,6 +17,7 @@ pub(super) struct Connections {
     upstream: Rc<Upstream>,
     open: Rc<RefCell<Vec<Ready>>>,
     max_head: usize,
+    max_age: Duration,
 }
 
 /// A connection and its streams: every stream holds a clone of the count.
@@ -34,11 +35,12 @@ impl Ready {
 }
 
 impl Connections {
-    pub fn new(upstream: Upstream, max_head: usize) -> Self {
+    pub fn new(upstream: Upstream, max_head: usize, max_age: Duration) -> Self {
         Self {
             upstream: Rc::new(upstream),
             open: Rc::default(),
             max_head,
+            max_age,
         }
     }
 
@@ -54,7 +56,7 @@ impl Connections {
         // An old one goes when its streams have ended.
         self.open
             .borrow_mut()
-            .retain(|c| c.born.elapsed() < MAX_AGE);
+            .retain(|c| c.born.elapsed() < self.max_age);
         loop {
             let candidate = self.open.borrow().iter().find(|c| c.has_room()).cloned();
             let Some(Ready {
