@@ -19,10 +19,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{accept, exchange, open_writer, read_all};
+use inferdiff_schemas::Exchange;
 use inferdiff_schemas::capture::{
     Capture, Ledger, MergeOptions, Report, Retention, Step, Upkeep, WriterOptions, verify,
 };
-use inferdiff_schemas::Exchange;
 use inferdiff_schemas::storage::{Disk, Storage};
 use ulid::Ulid;
 
@@ -171,7 +171,7 @@ fn deletion_reaches_every_sealed_segment_and_says_what_still_grows() {
         accept(&mut writer, &mut ledger, e);
     }
     writer.checkpoint(&mut ledger).unwrap();
-    let matches = |e: &inferdiff_schemas::Exchange| e.client_request_id.as_deref() == Some("r3");
+    let matches = |e: &Exchange| e.client_request_id.as_deref() == Some("r3");
     let deleted = upkeep(dir.path()).delete(&matches, &mut go).unwrap();
     assert_eq!(
         (deleted.exchanges, deleted.segments, deleted.growing),
@@ -324,7 +324,11 @@ fn a_clock_that_goes_backwards_and_repeated_client_ids_confuse_nobody() {
         writer.checkpoint(&mut ledger).unwrap();
     }
     writer.close(&mut ledger, "now".into()).unwrap();
-    assert_eq!(read_all(dir.path()), sent, "in order of arrival, not of the clock");
+    assert_eq!(
+        read_all(dir.path()),
+        sent,
+        "in order of arrival, not of the clock"
+    );
     whole(dir.path());
     // Youngest by the clock is the first one: nothing leaves before it is old.
     let keep = Retention {

@@ -13,9 +13,9 @@ use super::{Ended, interpreter, library, print, print_json};
 /// Exit code: 0 every runtime can run a model on the CPU, 1 one cannot.
 #[derive(Args)]
 pub struct DoctorArgs {
-    /// ONNX Runtime library to look at.
-    #[arg(long, value_name = "FILE")]
-    library: Option<PathBuf>,
+    /// ONNX Runtime library to look at, or NAME=FILE for one that ladders call by name (repeatable).
+    #[arg(long, value_name = "[NAME=]FILE")]
+    library: Vec<PathBuf>,
     /// Python interpreter to look at; default: every one that has paddle.
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
@@ -26,8 +26,10 @@ pub struct DoctorArgs {
 
 /// Runs `doctor`.
 pub fn run(args: &DoctorArgs) -> Ended {
+    let libraries = library::find_all(&args.library)?;
     let onnx = OnnxRuntime {
-        default_library: library::find(args.library.as_deref()),
+        default_library: libraries.unnamed,
+        named: libraries.named,
     };
     let mut examined = vec![("onnxruntime", onnx.examine())];
     for python in interpreters(args.python.as_deref()) {

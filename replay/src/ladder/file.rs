@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use toml::Spanned;
 
+use super::written::{Key, Keys};
 use super::{hint, suggest};
 use crate::mapping::check_axes;
-use super::written::{Key, Keys};
 
 /// A key that the design knows and this build does not.
 type NotYet = Option<Spanned<IgnoredAny>>;

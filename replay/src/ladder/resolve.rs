@@ -155,7 +155,7 @@ fn flatten(
 
 #[cfg(test)]
 mod tests {
-    use inferdiff_schemas::run::ladder::{TensorSource, Stage};
+    use inferdiff_schemas::run::ladder::{Stage, TensorSource};
 
     use super::*;
     use crate::runtime::{GraphOptimization, OnnxOptions, OnnxRuntime, Paddle, Recorded, Scripted};

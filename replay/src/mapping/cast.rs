@@ -75,7 +75,8 @@ fn write(datatype: Datatype, value: Number, out: &mut Vec<u8>) -> Result<(), Str
     };
     let integer = || match value {
         Number::Integer(v) => Ok(v),
-        Number::Float(v) if v.is_finite() && v.abs() < 1e30 => {
+        Number::Float(v) if v.is_finite() && v.abs() < 1e30 =>
+        {
             #[expect(clippy::cast_possible_truncation, reason = "the fraction is cut")]
             Ok(v as i128)
         }
@@ -129,7 +130,12 @@ mod tests {
             pairs.map(|b| u16::from_le_bytes([b[0], b[1]])).collect()
         };
         // 1 + 2^-8 lies between two BF16 values: the even one is 1; 1 + 3·2^-8 goes up.
-        let halfway = floats(&[1.0 + 2f32.powi(-8), 1.0 + 3.0 * 2f32.powi(-8), 3e38, f32::NAN]);
+        let halfway = floats(&[
+            1.0 + 2f32.powi(-8),
+            1.0 + 3.0 * 2f32.powi(-8),
+            3e38,
+            f32::NAN,
+        ]);
         let cast_down = bits(cast(halfway, Datatype::Bf16).unwrap());
         assert_eq!(cast_down[..2], [0x3f80, 0x3f82]);
         assert!(bf16::from_bits(cast_down[3]).is_nan());
@@ -143,7 +149,12 @@ mod tests {
         let wide = cast(source.clone(), Datatype::Fp64).unwrap();
         assert_eq!(cast(wide, Datatype::Fp32).unwrap(), source);
         let all: Vec<u8> = (0..=255).collect();
-        for datatype in [Datatype::Int16, Datatype::Uint64, Datatype::Fp16, Datatype::Fp32] {
+        for datatype in [
+            Datatype::Int16,
+            Datatype::Uint64,
+            Datatype::Fp16,
+            Datatype::Fp32,
+        ] {
             let there = cast(tensor(Datatype::Uint8, &all), datatype).unwrap();
             assert_eq!(
                 cast(there, Datatype::Uint8).unwrap().data.unwrap()[..],
@@ -157,7 +168,12 @@ mod tests {
     fn integers_cut_fractions_and_never_wrap() {
         let cut = cast(floats(&[1.9, -1.9, -0.5]), Datatype::Int8).unwrap();
         assert_eq!(cut.data.unwrap()[..], [1, 255, 0][..]);
-        for (value, said) in [(300.0, "300"), (-1.0, "-1"), (f32::NAN, "NaN"), (1e38, "1e")] {
+        for (value, said) in [
+            (300.0, "300"),
+            (-1.0, "-1"),
+            (f32::NAN, "NaN"),
+            (1e38, "1e"),
+        ] {
             let why = cast(floats(&[0.0, value]), Datatype::Uint8).unwrap_err();
             let value = format!("element 1 is {value}");
             assert!(why.contains(&value) || why.contains(said), "{why}");

@@ -27,7 +27,10 @@ pub(crate) fn check_inputs(
         let fits = |s: &&InputSeen| s.datatype == spec.datatype && rank(s.rank);
         if named.is_empty() {
             let near = hint(&spec.name, seen.iter().map(|s| s.name.as_str()));
-            problems.push(format!("input `{}` is in no captured request{near}", spec.name));
+            problems.push(format!(
+                "input `{}` is in no captured request{near}",
+                spec.name
+            ));
         } else if !named.iter().any(fits) {
             let found: Vec<_> = named
                 .iter()
@@ -49,7 +52,10 @@ pub(crate) fn check_inputs(
         .collect();
     problems.extend(unknown.into_iter().map(|name| {
         let list: Vec<&str> = signature.inputs.iter().map(|i| i.name.as_str()).collect();
-        format!("the model has no input `{name}`, it has {}", list.join(", "))
+        format!(
+            "the model has no input `{name}`, it has {}",
+            list.join(", ")
+        )
     }));
     if problems.is_empty() {
         return Ok(());
@@ -70,11 +76,7 @@ fn wanted(spec: &TensorSpec) -> String {
 }
 
 /// The inputs as they reach the model.
-fn mapped(
-    seen: &[InputSeen],
-    mappings: &Mappings,
-    problems: &mut Vec<String>,
-) -> Vec<InputSeen> {
+fn mapped(seen: &[InputSeen], mappings: &Mappings, problems: &mut Vec<String>) -> Vec<InputSeen> {
     if mappings.is_empty() {
         return seen.to_vec();
     }
@@ -93,7 +95,11 @@ fn mapped(
         };
         taken.insert(names[at]);
         for source in seen.iter().filter(|s| s.name == names[at]) {
-            if let Some(axes) = mapping.transpose.as_ref().filter(|a| a.len() != source.rank) {
+            if let Some(axes) = mapping
+                .transpose
+                .as_ref()
+                .filter(|a| a.len() != source.rank)
+            {
                 problems.push(format!(
                     "input `{name}`: transpose = {axes:?} orders {} axes, captured was rank {}",
                     axes.len(),
@@ -109,9 +115,8 @@ fn mapped(
             });
         }
     }
-    let untouched = |s: &&InputSeen| {
-        !taken.contains(s.name.as_str()) && !mappings.contains_key(&s.name)
-    };
+    let untouched =
+        |s: &&InputSeen| !taken.contains(s.name.as_str()) && !mappings.contains_key(&s.name);
     out.extend(seen.iter().filter(untouched).cloned());
     out
 }
@@ -211,7 +216,11 @@ mod tests {
             outputs: Vec::new(),
         };
         let none = Mappings::new();
-        let good = [seen("image", "FP32", 4), seen("mask", "BOOL", 1), seen("ids", "INT64", 2)];
+        let good = [
+            seen("image", "FP32", 4),
+            seen("mask", "BOOL", 1),
+            seen("ids", "INT64", 2),
+        ];
         assert_eq!(check_inputs(&signature, &good, &none), Ok(()));
         let bad = [
             seen("image", "FP64", 4),
@@ -250,7 +259,11 @@ mod tests {
         mapping.transpose = Some(vec![1, 0]);
         assert!(check(&mapping).unwrap_err().contains("orders 2 axes"));
         mapping = from("imag");
-        assert!(check(&mapping).unwrap_err().contains("did you mean `image`?"));
+        assert!(
+            check(&mapping)
+                .unwrap_err()
+                .contains("did you mean `image`?")
+        );
     }
 
     #[test]

@@ -48,10 +48,7 @@ pub(crate) fn infer(
 ///
 /// # Errors
 /// A sentence: a source that this exchange does not carry, values that the wanted type cannot hold.
-fn map_inputs<'a>(
-    mappings: &Mappings,
-    inputs: &'a [Tensor],
-) -> Result<Cow<'a, [Tensor]>, String> {
+fn map_inputs<'a>(mappings: &Mappings, inputs: &'a [Tensor]) -> Result<Cow<'a, [Tensor]>, String> {
     if mappings.is_empty() {
         return Ok(Cow::Borrowed(inputs));
     }
@@ -75,10 +72,7 @@ fn map_inputs<'a>(
 ///
 /// # Errors
 /// A sentence: a source that the stage did not answer, values that the wanted type cannot hold.
-fn map_outputs(
-    mappings: &Mappings,
-    outputs: Vec<Tensor>,
-) -> Result<Vec<Tensor>, String> {
+fn map_outputs(mappings: &Mappings, outputs: Vec<Tensor>) -> Result<Vec<Tensor>, String> {
     if mappings.is_empty() {
         return Ok(outputs);
     }
@@ -123,12 +117,7 @@ fn find(what: &str, name: &str, mapping: &TensorMapping, names: &[&str]) -> Resu
     })
 }
 
-fn one(
-    what: &str,
-    name: &str,
-    mapping: &TensorMapping,
-    tensor: &Tensor,
-) -> Result<Tensor, String> {
+fn one(what: &str, name: &str, mapping: &TensorMapping, tensor: &Tensor) -> Result<Tensor, String> {
     let told = |why: String| format!("{what} `{name}`: {why}");
     let mut mapped = Tensor {
         name: name.to_owned(),
@@ -196,7 +185,10 @@ mod tests {
             ("mask".to_owned(), from(name("x"))),
         ];
         let mapped = map_inputs(&swap.into(), &inputs).unwrap();
-        let shapes: Vec<_> = mapped.iter().map(|t| (t.name.as_str(), t.shape.len())).collect();
+        let shapes: Vec<_> = mapped
+            .iter()
+            .map(|t| (t.name.as_str(), t.shape.len()))
+            .collect();
         assert_eq!(shapes, [("mask", 2), ("x", 1)]);
         assert!(matches!(
             map_inputs(&BTreeMap::new(), &inputs).unwrap(),
@@ -206,7 +198,10 @@ mod tests {
 
     #[test]
     fn outputs_keep_their_places_and_a_missing_source_is_named() {
-        let outputs = vec![floats("softmax_1", &[1], &[0.5]), floats("boxes", &[1], &[2.0])];
+        let outputs = vec![
+            floats("softmax_1", &[1], &[0.5]),
+            floats("boxes", &[1], &[2.0]),
+        ];
         let mapped = map_outputs(
             &[("prob".to_owned(), from(TensorSource::Index(0)))].into(),
             outputs.clone(),
@@ -219,7 +214,10 @@ mod tests {
         );
         let why = why.unwrap_err();
         assert!(why.contains("did you mean `softmax_1`?"), "{why}");
-        let why = map_outputs(&[("y".to_owned(), from(TensorSource::Index(2)))].into(), outputs);
+        let why = map_outputs(
+            &[("y".to_owned(), from(TensorSource::Index(2)))].into(),
+            outputs,
+        );
         assert!(why.unwrap_err().contains("output 2 (from 0)"));
     }
 }

@@ -112,7 +112,10 @@ mod tests {
 
     #[test]
     fn scalars_and_empty_tensors_stay_what_they_are_and_wrong_orders_are_refused() {
-        assert_eq!(transpose(tensor(&[], vec![7]), &[]).unwrap().data.unwrap(), [7u8][..]);
+        assert_eq!(
+            transpose(tensor(&[], vec![7]), &[]).unwrap().data.unwrap(),
+            [7u8][..]
+        );
         let empty = transpose(tensor(&[0, 3], Vec::new()), &[1, 0]).unwrap();
         assert_eq!((empty.shape, empty.data.unwrap().len()), (vec![3, 0], 0));
         let why = transpose(tensor(&[2, 3], (0..6).collect()), &[0]).unwrap_err();

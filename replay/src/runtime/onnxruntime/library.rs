@@ -221,7 +221,10 @@ mod tests {
         assert!(why.contains("is no shared library"), "{why}");
         let name = Path::new("onnxruntime-openvino");
         let why = named(name, &BTreeMap::new()).unwrap_err();
-        assert!(why.contains("pip install onnxruntime-openvino==1.24.1"), "{why}");
+        assert!(
+            why.contains("pip install onnxruntime-openvino==1.24.1"),
+            "{why}"
+        );
         let found = BTreeMap::from([("onnxruntime-openvino".to_owned(), text.clone())]);
         assert_eq!(named(name, &found), Ok(Some(text)));
         assert_eq!(named(Path::new("./onnxruntime-openvino"), &found), Ok(None));

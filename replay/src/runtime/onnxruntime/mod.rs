@@ -20,7 +20,7 @@ mod signature;
 mod tensors;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use inferdiff_schemas::run::evidence::Evidence;
 use inferdiff_schemas::run::ladder::Stage;
@@ -76,6 +76,14 @@ impl Runtime for OnnxRuntime {
         if loaded {
             needs.extend(providers::examine());
         }
+        // Where they lie only: one process has one library.
+        needs.extend(NAMED.iter().map(|(name, _)| Need {
+            what: (*name).to_owned(),
+            found: match library::named(Path::new(name), &self.named) {
+                Ok(place) => Ok(format!("at {}", place.unwrap_or_default().display())),
+                Err(why) => Err(why),
+            },
+        }));
         needs
     }
 
