@@ -181,7 +181,7 @@ fn what_cannot_be_opened_is_said_in_words() {
     let run = dir.path().join("run2");
     let (code, _, errors) = replay(&capture, &run, &["--library", nonsense.to_str().unwrap()]);
     assert!(
-        code == 2 && errors.contains("is no usable ONNX Runtime library"),
+        code == 2 && errors.contains("is no shared library"),
         "{errors}"
     );
     let run = dir.path().join("run3");

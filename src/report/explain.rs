@@ -129,7 +129,7 @@ fn slices(slices: &[SliceVerdict], told: &dyn Fn(f64) -> String, lines: &mut Vec
         "  slices           {} judged, {found} stand out",
         slices.len()
     ));
-    for s in slices.iter().take(found.max(3).min(SHOWN)) {
+    for s in slices.iter().take(found.clamp(3, SHOWN)) {
         let mark = if s.stands_out { "  <- stands out" } else { "" };
         let interval = s.interval.map_or_else(String::new, |[low, high]| {
             format!(" [{}, {}]", told(low), told(high))

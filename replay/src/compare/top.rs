@@ -89,6 +89,6 @@ impl Top {
         if self.tie() {
             return Some(0.0);
         }
-        (self.seen > 1).then(|| self.best - self.second)
+        (self.seen > 1).then_some(self.best - self.second)
     }
 }

@@ -287,7 +287,7 @@ mod tests {
         assert_eq!(whole.transpose, Some(vec![1, 0]));
         for (entry, said) in [
             ("{}", "none of `from`, `cast` and `transpose`"),
-            ("{ cast = \"FP61\" }", "did you mean `FP64`?"),
+            ("{ cast = \"FP61\" }", "did you mean `FP16`?"),
             ("{ cast = \"fp16\" }", "did you mean `FP16`?"),
             ("{ cast = \"BYTES\" }", "no one way"),
             ("{ transpose = [0, 2] }", "each axis from 0 to 1 once"),

@@ -158,7 +158,9 @@ mod tests {
     use inferdiff_schemas::run::ladder::{Stage, TensorSource};
 
     use super::*;
-    use crate::runtime::{GraphOptimization, OnnxOptions, OnnxRuntime, Paddle, Recorded, Scripted};
+    use crate::runtime::{
+        GraphOptimization, NAMED, OnnxOptions, OnnxRuntime, Paddle, Recorded, Scripted,
+    };
 
     fn runtimes() -> Runtimes {
         Runtimes::new()
@@ -247,13 +249,18 @@ mod tests {
             model: Some(model),
             ..Given::default()
         };
+        let library = dir.path().join("libonnxruntime.so.1.24.1");
+        std::fs::write(&library, b"\x7fELF").unwrap();
+        let onnx = OnnxRuntime {
+            named: NAMED
+                .map(|(name, _)| (name.to_owned(), library.clone()))
+                .into(),
+            ..OnnxRuntime::default()
+        };
+        let runtimes = Runtimes::new().with(onnx).with(Paddle::default());
         for (name, _) in BUILTIN {
-            assert!(
-                !resolve(name, &given, &runtimes())
-                    .unwrap()
-                    .stages
-                    .is_empty()
-            );
+            let ladder = resolve(name, &given, &runtimes).unwrap();
+            assert!(!ladder.stages.is_empty(), "{name}");
         }
     }
 

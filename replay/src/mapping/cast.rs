@@ -172,7 +172,7 @@ mod tests {
             (300.0, "300"),
             (-1.0, "-1"),
             (f32::NAN, "NaN"),
-            (1e38, "1e"),
+            (1e38, "99999996802856"),
         ] {
             let why = cast(floats(&[0.0, value]), Datatype::Uint8).unwrap_err();
             let value = format!("element 1 is {value}");
