@@ -15,6 +15,7 @@ use parquet::file::metadata::ParquetMetaDataReader;
 use ulid::Ulid;
 
 use super::CaptureError;
+use super::extent::lies_before;
 use super::footer::{Footer, FooterNote, note_of, pairs};
 use super::key::{CaptureKey, Unwrap};
 use super::rows::unless_it_panics;
@@ -113,7 +114,8 @@ pub(super) fn footer(
     let Ok(metadata) = unless_it_panics(parse) else {
         return unwrap.wrong_key(path).map_or(Ok(None), Err);
     };
-    let note = note_of(&metadata).filter(|note| note.segment == segment);
+    let note =
+        note_of(&metadata).filter(|note| note.segment == segment && lies_before(&metadata, start));
     Ok(note.map(|note| Footer {
         metadata: Arc::new(metadata),
         note,

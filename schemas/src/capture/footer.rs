@@ -13,6 +13,7 @@ use parquet::file::metadata::{
 };
 use ulid::Ulid;
 
+use super::extent::lies_before;
 use super::schema::STORED;
 use super::{FORMAT_VERSION, Ledger};
 use crate::storage::ReadFile;
@@ -182,14 +183,9 @@ pub(super) fn at(
     };
     let ours = offset == start
         && segment.is_none_or(|s| s == note.segment)
-        && is_authentic(&bytes, signature);
-    let inside = metadata.row_groups().iter().all(|g| {
-        g.columns().iter().all(|c| {
-            let (from, length) = c.byte_range();
-            from.checked_add(length).is_some_and(|to| to <= start)
-        })
-    });
-    Ok((ours && inside).then(|| Footer {
+        && is_authentic(&bytes, signature)
+        && lies_before(&metadata, start);
+    Ok(ours.then(|| Footer {
         metadata: Arc::new(metadata),
         note,
         start,

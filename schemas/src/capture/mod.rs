@@ -13,6 +13,7 @@ mod decode;
 mod encode;
 mod encrypted;
 mod error;
+mod extent;
 mod footer;
 mod key;
 mod layout;
