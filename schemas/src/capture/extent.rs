@@ -46,7 +46,6 @@ mod tests {
     use super::super::footer::{self, Footer, FooterNote};
     use super::super::schema::{VIEWS, properties};
     use super::super::{Ledger, encode};
-    use super::*;
     use crate::Exchange;
     use crate::storage::{Simulated, Storage};
 
@@ -78,7 +77,8 @@ mod tests {
     }
 
     fn find(bytes: &[u8]) -> Option<Footer> {
-        let (disk, path) = (Simulated::new(), Path::new("/file"));
+        let (disk, path) = (Simulated::new(), Path::new("/c/file"));
+        disk.create_dir(Path::new("/c")).unwrap();
         let mut file = disk.create(path).unwrap();
         file.write_all(bytes).unwrap();
         file.sync().unwrap();
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_signed_footer_whose_offsets_are_impossible_is_no_footer() {
         assert!(find(&file(|c| c)).is_some(), "as it was written, it is one");
-        let changes: [(&str, Change); 8] = [
+        let changes: [(&str, Change); 6] = [
             ("data page before the file", |c| c.set_data_page_offset(-1)),
             ("dictionary before the file", |c| {
                 c.set_dictionary_page_offset(Some(-1))
@@ -100,13 +100,7 @@ mod tests {
             ("length past the end", |c| {
                 c.set_total_compressed_size(1 << 40)
             }),
-            ("length that overflows", |c| {
-                c.set_total_compressed_size(i64::MAX)
-            }),
             ("negative size", |c| c.set_total_uncompressed_size(-1)),
-            ("sizes whose sum overflows", |c| {
-                c.set_total_uncompressed_size(i64::MAX)
-            }),
         ];
         for (what, change) in changes {
             assert!(find(&file(change)).is_none(), "{what}");
