@@ -1,4 +1,4 @@
-//! `Exchange → RecordBatch`.
+//! `Exchange → RecordBatch`, payloads left out.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 use bytes::Bytes;
 
-use super::schema::{WRITTEN, header_fields, message_fields, tensor_fields};
+use super::schema::{DESCRIBED, header_fields, message_fields, tensor_fields};
 use crate::exchange::{Exchange, Field as HeaderField, Message};
 use crate::tensor::Tensor;
 
@@ -20,9 +20,7 @@ use crate::tensor::Tensor;
 /// allocation and keeps the whole network buffer alive, a copy of this size costs less.
 const COPIED_BELOW: usize = 4096;
 
-/// The rows of `exchanges` in the schema that the segment writer fills.
-///
-/// Payload bytes are shared, not copied (values of at least 4 KiB).
+/// The rows of `exchanges` in [`DESCRIBED`].
 pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
     let each = |f: fn(&Exchange) -> &str| -> ArrayRef {
         let mut b = StringBuilder::new();
@@ -81,16 +79,14 @@ pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> 
         maybe(|e| e.parameters.as_deref()),
         names(exchanges.iter().map(|e| e.requested_outputs.as_deref()))?,
         Arc::new(digest.finish()),
-        tensors(exchanges.iter().map(|e| e.inputs.as_deref()))?,
-        tensors(exchanges.iter().map(|e| e.outputs.as_deref()))?,
+        described(exchanges.iter().map(|e| e.inputs.as_deref()))?,
+        described(exchanges.iter().map(|e| e.outputs.as_deref()))?,
         messages(exchanges.iter().map(|e| e.request_messages.as_deref()))?,
         messages(exchanges.iter().map(|e| e.response_messages.as_deref()))?,
-        payloads(exchanges.iter().map(|e| e.request_body.as_ref()))?,
-        payloads(exchanges.iter().map(|e| e.response_body.as_ref()))?,
         maybe(|e| e.decode_error.as_deref()),
         column!(Float64Builder::new(), e => Some(e.sample_rate)),
     ];
-    RecordBatch::try_new(WRITTEN.clone(), columns)
+    RecordBatch::try_new(DESCRIBED.clone(), columns)
 }
 
 /// A list column whose row `i` holds `lengths[i]` of the child's values; `None` is a null row.
@@ -171,14 +167,6 @@ fn messages<'a>(rows: impl Iterator<Item = Option<&'a [Message]>>) -> Result<Arr
     list_of(DataType::Struct(fields), &lengths, values)
 }
 
-fn payloads<'a>(rows: impl Iterator<Item = Option<&'a Bytes>>) -> Result<ArrayRef, ArrowError> {
-    let mut builder = BinaryViewBuilder::new();
-    for row in rows {
-        append_payload(&mut builder, row)?;
-    }
-    Ok(Arc::new(builder.finish()))
-}
-
 fn append_payload(builder: &mut BinaryViewBuilder, data: Option<&Bytes>) -> Result<(), ArrowError> {
     match data {
         None => builder.append_null(),
@@ -197,9 +185,35 @@ fn append_payload(builder: &mut BinaryViewBuilder, data: Option<&Bytes>) -> Resu
     Ok(())
 }
 
+/// Tensors with their data. Payload bytes are shared, not copied (values of at least 4 KiB).
 pub(crate) fn tensors<'a>(
-    rows: impl Iterator<Item = Option<&'a [Tensor]>>,
+    rows: impl Iterator<Item = Option<&'a [Tensor]>> + Clone,
 ) -> Result<ArrayRef, ArrowError> {
+    let mut data = BinaryViewBuilder::new();
+    for tensor in rows.clone().flatten().flatten() {
+        append_payload(&mut data, tensor.data.as_ref())?;
+    }
+    let (lengths, mut columns) = descriptions(rows)?;
+    columns.push(Arc::new(data.finish()));
+    let fields = tensor_fields(Some(&DataType::BinaryView));
+    let values = struct_of(&fields, columns)?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}
+
+/// Tensors without their data.
+fn described<'a>(rows: impl Iterator<Item = Option<&'a [Tensor]>>) -> Result<ArrayRef, ArrowError> {
+    let (lengths, columns) = descriptions(rows)?;
+    let fields = tensor_fields(None);
+    let values = struct_of(&fields, columns)?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}
+
+/// Tensors in each row (`None`: a null row), and a column for each field but the data.
+type Descriptions = (Vec<Option<usize>>, Vec<ArrayRef>);
+
+fn descriptions<'a>(
+    rows: impl Iterator<Item = Option<&'a [Tensor]>>,
+) -> Result<Descriptions, ArrowError> {
     let mut lengths = Vec::new();
     let (mut name, mut datatype, mut payload, mut parameters) = (
         StringBuilder::new(),
@@ -209,7 +223,6 @@ pub(crate) fn tensors<'a>(
     );
     let mut message = UInt32Builder::new();
     let (mut ranks, mut dims) = (Vec::new(), Int64Builder::new());
-    let mut data = BinaryViewBuilder::new();
     for row in rows {
         lengths.push(row.map(<[_]>::len));
         for t in row.into_iter().flatten() {
@@ -220,10 +233,8 @@ pub(crate) fn tensors<'a>(
             dims.append_slice(&t.shape);
             payload.append_value(t.payload.name());
             parameters.append_option(t.parameters.as_deref());
-            append_payload(&mut data, t.data.as_ref())?;
         }
     }
-    let fields = tensor_fields(&DataType::BinaryView);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(name.finish()),
         Arc::new(message.finish()),
@@ -231,8 +242,6 @@ pub(crate) fn tensors<'a>(
         list_of(DataType::Int64, &ranks, Arc::new(dims.finish()))?,
         Arc::new(payload.finish()),
         Arc::new(parameters.finish()),
-        Arc::new(data.finish()),
     ];
-    let values = struct_of(&fields, columns)?;
-    list_of(DataType::Struct(fields), &lengths, values)
+    Ok((lengths, columns))
 }

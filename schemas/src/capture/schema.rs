@@ -3,9 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::Compression;
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::{ColumnPath, SchemaDescPtr};
 
 /// Leaf paths of the columns that carry payload bytes, as a Parquet footer spells them.
 pub const PAYLOAD_COLUMNS: [&str; 4] = [
@@ -16,32 +17,40 @@ pub const PAYLOAD_COLUMNS: [&str; 4] = [
 ];
 
 /// The schema that readers see: payloads are `large_binary`.
-pub static STORED: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(schema(&DataType::LargeBinary)));
+pub static STORED: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(schema(Some(&DataType::LargeBinary))));
 
-/// The schema that the writer fills: payloads are views, so that the bytes which the proxy read are
-/// handed to the Parquet encoder without a copy. Both have the same Parquet columns.
-pub(super) static WRITTEN: LazyLock<SchemaRef> =
-    LazyLock::new(|| Arc::new(schema(&DataType::BinaryView)));
+/// What goes through the general Parquet writer: all columns but those of payloads, which
+/// [`super::pages`] writes.
+pub(super) static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(schema(None)));
+
+/// The Parquet columns of [`STORED`].
+pub(super) static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
+    let columns = ArrowSchemaConverter::new().convert(&STORED);
+    Arc::new(columns.expect("every type of the schema has a Parquet type"))
+});
 
 fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, false)))
 }
 
-pub(super) fn tensor_fields(payload: &DataType) -> Fields {
-    Fields::from(vec![
+/// With `data` of type `payload`, or without it.
+pub(super) fn tensor_fields(payload: Option<&DataType>) -> Fields {
+    let data = payload.map(|payload| Field::new("data", payload.clone(), true));
+    let described = [
         Field::new("name", DataType::Utf8, false),
         Field::new("message", DataType::UInt32, false),
         Field::new("datatype", DataType::Utf8, false),
         Field::new("shape", list(DataType::Int64), false),
         Field::new("payload", DataType::Utf8, false),
         Field::new("parameters", DataType::Utf8, true),
-        Field::new("data", payload.clone(), true),
-    ])
+    ];
+    described.into_iter().chain(data).collect()
 }
 
 /// The type of `inputs` and `outputs`, payloads as `payload`.
 pub(crate) fn tensor_list(payload: &DataType) -> DataType {
-    list(DataType::Struct(tensor_fields(payload)))
+    list(DataType::Struct(tensor_fields(Some(payload))))
 }
 
 pub(super) fn message_fields() -> Fields {
@@ -61,12 +70,13 @@ pub(super) fn header_fields() -> Fields {
     ])
 }
 
-fn schema(payload: &DataType) -> Schema {
+fn schema(payload: Option<&DataType>) -> Schema {
     let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-    let tensors = || tensor_list(payload);
+    let tensors = || list(DataType::Struct(tensor_fields(payload)));
+    let body = |name| payload.map(|payload| Field::new(name, payload.clone(), true));
     let messages = || list(DataType::Struct(message_fields()));
     let headers = || list(DataType::Struct(header_fields()));
-    Schema::new(vec![
+    let described = [
         Field::new("recorder", DataType::Utf8, false),
         Field::new("seq", DataType::UInt64, false),
         Field::new("id", DataType::Utf8, false),
@@ -98,15 +108,21 @@ fn schema(payload: &DataType) -> Schema {
         Field::new("outputs", tensors(), true),
         Field::new("request_messages", messages(), true),
         Field::new("response_messages", messages(), true),
-        Field::new("request_body", payload.clone(), true),
-        Field::new("response_body", payload.clone(), true),
+    ];
+    let rest = [
         Field::new("decode_error", DataType::Utf8, true),
         Field::new("sample_rate", DataType::Float64, false),
-    ])
+    ];
+    let bodies = [body("request_body"), body("response_body")];
+    let all = described
+        .into_iter()
+        .chain(bodies.into_iter().flatten())
+        .chain(rest);
+    Schema::new(all.collect::<Fields>())
 }
 
-/// Writer properties: payloads plain, without dictionary, statistics or compression; the rest
-/// dictionary-encoded and Snappy-compressed, which every reader knows.
+/// Writer properties of what is not payload: dictionary-encoded and Snappy-compressed, which every
+/// reader knows.
 ///
 /// No page index: a checkpoint footer is written while the file still grows, and the index would
 /// have to be repeated in each. Row groups end only where a checkpoint ends them.
@@ -137,7 +153,7 @@ pub(super) fn properties() -> WriterProperties {
         }
     });
     // Unique in each row: a dictionary would only be built and thrown away.
-    let builder = [
+    [
         "id",
         "client_request_id",
         "seq",
@@ -148,18 +164,8 @@ pub(super) fn properties() -> WriterProperties {
     .into_iter()
     .fold(builder, |b, leaf| {
         b.set_column_dictionary_enabled(path(leaf), false)
-    });
-    PAYLOAD_COLUMNS
-        .into_iter()
-        .fold(builder, plain_payload)
-        .build()
-}
-
-fn plain_payload(builder: WriterPropertiesBuilder, leaf: &str) -> WriterPropertiesBuilder {
-    builder
-        .set_column_dictionary_enabled(path(leaf), false)
-        .set_column_statistics_enabled(path(leaf), EnabledStatistics::None)
-        .set_column_compression(path(leaf), Compression::UNCOMPRESSED)
+    })
+    .build()
 }
 
 fn path(leaf: &str) -> ColumnPath {

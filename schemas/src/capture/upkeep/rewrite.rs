@@ -83,7 +83,7 @@ pub(super) fn rewrite(
     let done = fill(&mut replacement, capture, sources, keep, pace);
     let id = replacement.id;
     match (done, replacement.growing) {
-        (Ok(true), Some(growing)) => {
+        (Ok(true), Some(mut growing)) => {
             growing.sync()?;
             Ok(Rewritten::Whole(id))
         }
