@@ -19,7 +19,9 @@ use common::{accept, any_exchange, exchange, open_writer, read_all};
 use inferdiff_schemas::capture::{
     Capture, CaptureError, Ledger, Projection, WriterOptions, verify,
 };
+use inferdiff_schemas::digest::input_digest;
 use inferdiff_schemas::storage::Disk;
+use inferdiff_schemas::{Datatype, Exchange, Tensor};
 use proptest::prelude::*;
 use ulid::Ulid;
 
@@ -48,7 +50,7 @@ proptest! {
         let mut expected: Vec<_> = batches.into_iter().flatten().collect();
         let mut read = read_all(dir.path());
         // Segments sort by ULID, which within one millisecond is not their order of writing.
-        let key = |e: &inferdiff_schemas::Exchange| format!("{e:?}");
+        let key = |e: &Exchange| format!("{e:?}");
         expected.sort_by_key(key);
         read.sort_by_key(key);
         prop_assert_eq!(read, expected);
@@ -73,6 +75,60 @@ fn a_growing_segment_is_whole_at_every_checkpoint() {
         let report = verify(&Capture::open(Arc::new(Disk), dir.path()).unwrap()).unwrap();
         assert!(report.ok, "{:?}", report.problems);
     }
+}
+
+#[test]
+fn payloads_of_every_size_fill_one_row_group() {
+    const MIB: usize = 1 << 20;
+    let recorder = Ulid::from_parts(1, 1);
+    let tensor = |name: usize, bytes: usize| {
+        let data: Vec<u8> = (0..bytes).map(|i| (i * 7 + name) as u8).collect();
+        let shape = vec![i64::try_from(bytes).unwrap()];
+        Tensor::inline(name.to_string(), Datatype::Uint8, shape, data.into()).unwrap()
+    };
+    // Rows that end a page, rows that share one, and one that is longer than a page may become.
+    let sizes: [Option<Vec<usize>>; 12] = [
+        None,
+        Some(vec![]),
+        Some(vec![0]),
+        Some(vec![700_000, 0, 700_000]),
+        Some(vec![16_383, 16_384, 1]),
+        Some(vec![MIB - 4]),
+        Some(vec![MIB - 5, 3]),
+        None,
+        Some(vec![33 * MIB, 33 * MIB, 5]),
+        Some(vec![1; 3000]),
+        Some(vec![]),
+        Some(vec![300_000; 9]),
+    ];
+    let exchanges: Vec<Exchange> = (0..)
+        .zip(&sizes)
+        .map(|(seq, sizes)| {
+            let sizes = sizes.as_ref();
+            let inputs: Option<Vec<Tensor>> =
+                sizes.map(|s| s.iter().enumerate().map(|(i, n)| tensor(i, *n)).collect());
+            let body = inputs.as_ref().and_then(|i| i.first()?.data.clone());
+            Exchange {
+                input_digest: inputs.as_deref().map(input_digest),
+                response_body: (seq % 2 == 0).then_some(body).flatten(),
+                inputs,
+                ..exchange(recorder, seq, Bytes::new())
+            }
+        })
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    for e in &exchanges {
+        accept(&mut writer, &mut ledger, e.clone());
+    }
+    writer.close(&mut ledger, String::new()).unwrap();
+    // Not by `assert_eq!`: nobody wants to read 70 MB.
+    assert!(read_all(dir.path()) == exchanges);
+    let capture = Capture::open(Arc::new(Disk), dir.path()).unwrap();
+    assert_eq!(capture.segments()[0].row_groups, 1);
+    let report = verify(&capture).unwrap();
+    assert!(report.ok, "{:?}", report.problems);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! `Exchange → RecordBatch`.
+//! `Exchange → RecordBatch`, with its payloads or without.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use arrow_buffer::{Buffer, NullBuffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Fields};
 use bytes::Bytes;
 
-use super::schema::{VIEWS, header_fields, message_fields, tensor_fields};
+use super::schema::{DESCRIBED, VIEWS, header_fields, message_fields, tensor_fields};
 use crate::exchange::{Exchange, Field as HeaderField, Message};
 use crate::tensor::Tensor;
 
@@ -27,10 +27,30 @@ fn views() -> BinaryViewBuilder {
     BinaryViewBuilder::new().with_fixed_block_size(BLOCK)
 }
 
-/// The rows of `exchanges` in the schema that the segment writer fills.
-///
-/// Payload bytes are shared, not copied (values of at least 4 KiB).
-pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
+/// The rows of `exchanges` in [`DESCRIBED`].
+pub(super) fn described(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
+    let tensors =
+        |of: fn(&Exchange) -> Option<&[Tensor]>| described_tensors(exchanges.iter().map(of));
+    let columns = columns(exchanges, tensors, Vec::new())?;
+    RecordBatch::try_new(DESCRIBED.clone(), columns)
+}
+
+/// The rows of `exchanges` in [`VIEWS`]. Payload bytes are shared, not copied (values of at least 4 KiB).
+pub(super) fn whole(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
+    let bodies = vec![
+        payloads(exchanges.iter().map(|e| e.request_body.as_ref()))?,
+        payloads(exchanges.iter().map(|e| e.response_body.as_ref()))?,
+    ];
+    let sides = |of: fn(&Exchange) -> Option<&[Tensor]>| tensors(exchanges.iter().map(of));
+    RecordBatch::try_new(VIEWS.clone(), columns(exchanges, sides, bodies)?)
+}
+
+/// The columns in the order of the schema; `bodies` where those of payloads are among them.
+fn columns(
+    exchanges: &[Exchange],
+    tensors: impl Fn(fn(&Exchange) -> Option<&[Tensor]>) -> Result<ArrayRef, ArrowError>,
+    bodies: Vec<ArrayRef>,
+) -> Result<Vec<ArrayRef>, ArrowError> {
     let each = |f: fn(&Exchange) -> &str| -> ArrayRef {
         let mut b = StringBuilder::new();
         exchanges.iter().for_each(|e| b.append_value(f(e)));
@@ -60,7 +80,7 @@ pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> 
         }
     }
     let time = TimestampNanosecondBuilder::new().with_timezone("UTC");
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(recorder.finish()),
         column!(UInt64Builder::new(), e => Some(e.seq)),
         each(|e| &e.id),
@@ -88,16 +108,15 @@ pub(super) fn encode(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> 
         maybe(|e| e.parameters.as_deref()),
         names(exchanges.iter().map(|e| e.requested_outputs.as_deref()))?,
         Arc::new(digest.finish()),
-        tensors(exchanges.iter().map(|e| e.inputs.as_deref()))?,
-        tensors(exchanges.iter().map(|e| e.outputs.as_deref()))?,
+        tensors(|e| e.inputs.as_deref())?,
+        tensors(|e| e.outputs.as_deref())?,
         messages(exchanges.iter().map(|e| e.request_messages.as_deref()))?,
         messages(exchanges.iter().map(|e| e.response_messages.as_deref()))?,
-        payloads(exchanges.iter().map(|e| e.request_body.as_ref()))?,
-        payloads(exchanges.iter().map(|e| e.response_body.as_ref()))?,
-        maybe(|e| e.decode_error.as_deref()),
-        column!(Float64Builder::new(), e => Some(e.sample_rate)),
     ];
-    RecordBatch::try_new(VIEWS.clone(), columns)
+    columns.extend(bodies);
+    columns.push(maybe(|e| e.decode_error.as_deref()));
+    columns.push(column!(Float64Builder::new(), e => Some(e.sample_rate)));
+    Ok(columns)
 }
 
 /// A list column whose row `i` holds `lengths[i]` of the child's values; `None` is a null row.
@@ -204,9 +223,37 @@ fn append_payload(builder: &mut BinaryViewBuilder, data: Option<&Bytes>) -> Resu
     Ok(())
 }
 
+/// Tensors with their data. Payload bytes are shared, not copied (values of at least 4 KiB).
 pub(crate) fn tensors<'a>(
+    rows: impl Iterator<Item = Option<&'a [Tensor]>> + Clone,
+) -> Result<ArrayRef, ArrowError> {
+    let mut data = views();
+    for tensor in rows.clone().flatten().flatten() {
+        append_payload(&mut data, tensor.data.as_ref())?;
+    }
+    let (lengths, mut columns) = descriptions(rows)?;
+    columns.push(Arc::new(data.finish()));
+    let fields = tensor_fields(Some(&DataType::BinaryView));
+    let values = struct_of(&fields, columns)?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}
+
+/// Tensors without their data.
+fn described_tensors<'a>(
     rows: impl Iterator<Item = Option<&'a [Tensor]>>,
 ) -> Result<ArrayRef, ArrowError> {
+    let (lengths, columns) = descriptions(rows)?;
+    let fields = tensor_fields(None);
+    let values = struct_of(&fields, columns)?;
+    list_of(DataType::Struct(fields), &lengths, values)
+}
+
+/// Tensors in each row (`None`: a null row), and a column for each field but the data.
+type Descriptions = (Vec<Option<usize>>, Vec<ArrayRef>);
+
+fn descriptions<'a>(
+    rows: impl Iterator<Item = Option<&'a [Tensor]>>,
+) -> Result<Descriptions, ArrowError> {
     let mut lengths = Vec::new();
     let (mut name, mut datatype, mut payload, mut parameters) = (
         StringBuilder::new(),
@@ -216,7 +263,6 @@ pub(crate) fn tensors<'a>(
     );
     let mut message = UInt32Builder::new();
     let (mut ranks, mut dims) = (Vec::new(), Int64Builder::new());
-    let mut data = views();
     for row in rows {
         lengths.push(row.map(<[_]>::len));
         for t in row.into_iter().flatten() {
@@ -227,10 +273,8 @@ pub(crate) fn tensors<'a>(
             dims.append_slice(&t.shape);
             payload.append_value(t.payload.name());
             parameters.append_option(t.parameters.as_deref());
-            append_payload(&mut data, t.data.as_ref())?;
         }
     }
-    let fields = tensor_fields(&DataType::BinaryView);
     let columns: Vec<ArrayRef> = vec![
         Arc::new(name.finish()),
         Arc::new(message.finish()),
@@ -238,8 +282,6 @@ pub(crate) fn tensors<'a>(
         list_of(DataType::Int64, &ranks, Arc::new(dims.finish()))?,
         Arc::new(payload.finish()),
         Arc::new(parameters.finish()),
-        Arc::new(data.finish()),
     ];
-    let values = struct_of(&fields, columns)?;
-    list_of(DataType::Struct(fields), &lengths, values)
+    Ok((lengths, columns))
 }

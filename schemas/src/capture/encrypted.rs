@@ -7,19 +7,19 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::errors::Result;
 use parquet::file::metadata::ParquetMetaDataReader;
 use ulid::Ulid;
 
-use super::CaptureError;
 use super::extent::lies_before;
 use super::footer::{Footer, FooterNote, note_of, pairs};
 use super::key::{CaptureKey, Unwrap};
 use super::rows::unless_it_panics;
 use super::schema::{VIEWS, properties};
+use super::{CaptureError, encode};
+use crate::Exchange;
 use crate::storage::{Chunks, ReadFile};
 
 /// Begins and ends a file whose footer is encrypted.
@@ -42,8 +42,8 @@ impl Encrypted {
     }
 
     /// The bytes of one more row group.
-    pub fn row_group(&mut self, batch: &RecordBatch) -> Result<Vec<u8>> {
-        self.0.write(batch)?;
+    pub fn row_group(&mut self, exchanges: &[Exchange]) -> Result<Vec<u8>> {
+        self.0.write(&encode::whole(exchanges)?)?;
         self.0.flush()?;
         self.written()
     }

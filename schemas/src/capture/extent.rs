@@ -57,7 +57,7 @@ mod tests {
         let exchange = Exchange::new(Ulid::from_parts(1, 2), 0);
         let mut writer =
             ArrowWriter::try_new(Vec::new(), VIEWS.clone(), Some(properties())).unwrap();
-        writer.write(&encode::encode(&[exchange]).unwrap()).unwrap();
+        writer.write(&encode::whole(&[exchange]).unwrap()).unwrap();
         writer.flush().unwrap();
         let group = writer.flushed_row_groups()[0].clone();
         let mut columns = group.columns().to_vec();

@@ -3,9 +3,10 @@
 use std::sync::{Arc, LazyLock};
 
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
-use parquet::schema::types::ColumnPath;
+use parquet::schema::types::{ColumnPath, SchemaDescPtr};
 
 /// Leaf paths of the columns that carry payload bytes, as a Parquet footer spells them.
 pub const PAYLOAD_COLUMNS: [&str; 4] = [
@@ -16,33 +17,45 @@ pub const PAYLOAD_COLUMNS: [&str; 4] = [
 ];
 
 /// The schema that readers see: payloads are `large_binary`.
-pub static STORED: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(schema(&DataType::LargeBinary)));
+pub static STORED: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(schema(Some(&DataType::LargeBinary))));
 
-/// The schema that our own writer fills and our own reader reads: payloads are views, so that the
-/// bytes which the proxy read are handed to the Parquet encoder without a copy, and those that come
-/// from the file to the engine. Both have the same Parquet columns.
+/// The schema that our own reader reads and encrypted segments are written with: payloads are views,
+/// so that the bytes of the file are handed to the engine without a copy.
 pub(super) static VIEWS: LazyLock<SchemaRef> =
-    LazyLock::new(|| Arc::new(schema(&DataType::BinaryView)));
+    LazyLock::new(|| Arc::new(schema(Some(&DataType::BinaryView))));
+
+/// What goes through the general Parquet writer: all columns but those of payloads, which
+/// [`super::pages`] writes.
+pub(super) static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(schema(None)));
+
+/// The Parquet columns of [`STORED`].
+pub(super) static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
+    let columns = ArrowSchemaConverter::new().convert(&STORED);
+    Arc::new(columns.expect("every type of the schema has a Parquet type"))
+});
 
 fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new("item", item, false)))
 }
 
-pub(super) fn tensor_fields(payload: &DataType) -> Fields {
-    Fields::from(vec![
+/// With `data` of type `payload`, or without it.
+pub(super) fn tensor_fields(payload: Option<&DataType>) -> Fields {
+    let data = payload.map(|payload| Field::new("data", payload.clone(), true));
+    let described = [
         Field::new("name", DataType::Utf8, false),
         Field::new("message", DataType::UInt32, false),
         Field::new("datatype", DataType::Utf8, false),
         Field::new("shape", list(DataType::Int64), false),
         Field::new("payload", DataType::Utf8, false),
         Field::new("parameters", DataType::Utf8, true),
-        Field::new("data", payload.clone(), true),
-    ])
+    ];
+    described.into_iter().chain(data).collect()
 }
 
 /// The type of `inputs` and `outputs`, payloads as `payload`.
 pub(crate) fn tensor_list(payload: &DataType) -> DataType {
-    list(DataType::Struct(tensor_fields(payload)))
+    list(DataType::Struct(tensor_fields(Some(payload))))
 }
 
 pub(super) fn message_fields() -> Fields {
@@ -62,12 +75,13 @@ pub(super) fn header_fields() -> Fields {
     ])
 }
 
-fn schema(payload: &DataType) -> Schema {
+fn schema(payload: Option<&DataType>) -> Schema {
     let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-    let tensors = || tensor_list(payload);
+    let tensors = || list(DataType::Struct(tensor_fields(payload)));
+    let body = |name| payload.map(|payload| Field::new(name, payload.clone(), true));
     let messages = || list(DataType::Struct(message_fields()));
     let headers = || list(DataType::Struct(header_fields()));
-    Schema::new(vec![
+    let described = [
         Field::new("recorder", DataType::Utf8, false),
         Field::new("seq", DataType::UInt64, false),
         Field::new("id", DataType::Utf8, false),
@@ -99,11 +113,17 @@ fn schema(payload: &DataType) -> Schema {
         Field::new("outputs", tensors(), true),
         Field::new("request_messages", messages(), true),
         Field::new("response_messages", messages(), true),
-        Field::new("request_body", payload.clone(), true),
-        Field::new("response_body", payload.clone(), true),
+    ];
+    let rest = [
         Field::new("decode_error", DataType::Utf8, true),
         Field::new("sample_rate", DataType::Float64, false),
-    ])
+    ];
+    let bodies = [body("request_body"), body("response_body")];
+    let all = described
+        .into_iter()
+        .chain(bodies.into_iter().flatten())
+        .chain(rest);
+    Schema::new(all.collect::<Fields>())
 }
 
 /// Writer properties: payloads plain, without dictionary, statistics or compression; the rest

@@ -2,66 +2,65 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arrow_array::RecordBatch;
-use parquet::arrow::ArrowWriter;
 use parquet::errors::ParquetError;
 use ulid::Ulid;
 
 use super::encrypted::Encrypted;
 use super::footer::{self, FooterNote, SpanDigest};
 use super::key::CaptureKey;
-use super::schema::{VIEWS, properties};
+use super::pages::Output;
+use super::row_group::RowGroups;
 use super::writer::payload;
-use super::{CaptureError, Layout, Ledger, encode};
+use super::{CaptureError, Layout, Ledger};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
 use crate::xxh3::Hash64;
 
-/// What the Parquet writer writes through: it hashes every byte on its way to the storage.
-#[derive(Clone)]
-struct Sink(Arc<Mutex<SinkState>>);
+/// Bytes hashed and then written while they are still in the processor's cache.
+const BLOCK: usize = 256 * 1024;
 
-struct SinkState {
+/// The file, and the digest of what was written since the last footer.
+struct Sink {
     file: Box<dyn WriteFile>,
     hash: Hash64,
     written: u64,
-    /// Nothing more is written: the Parquet writer flushes what it still holds when it is dropped,
-    /// which must not reach a file that was cut.
+    /// Nothing more is written: what follows a cut would follow rows that were given up.
     closed: bool,
 }
 
 impl Sink {
-    fn with<T>(&self, f: impl FnOnce(&mut SinkState) -> T) -> T {
-        // Nothing panics while holding it, and a poisoned file is judged by its own errors.
-        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-impl io::Write for Sink {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.with(|s| {
-            if s.closed {
-                return Err(io::Error::other("the segment has ended"));
-            }
-            s.file.write_all(buf)?;
-            s.hash.update(buf);
-            s.written += buf.len() as u64;
-            Ok(buf.len())
-        })
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+    /// A footer: no span's digest has it in it, it has one of its own.
+    fn end_span(&mut self, footer: &[u8]) -> io::Result<()> {
+        self.file.write_all(footer)?;
+        self.written += footer.len() as u64;
         Ok(())
     }
 }
 
-/// What makes row groups of batches.
+impl Output for Sink {
+    fn position(&self) -> u64 {
+        self.written
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.closed {
+            return Err(io::Error::other("the segment has ended"));
+        }
+        for block in bytes.chunks(BLOCK) {
+            self.hash.update(block);
+            self.file.write_all(block)?;
+            self.written += block.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+/// What makes row groups of exchanges.
 enum Rows {
     /// Complete at every checkpoint.
-    Plain(ArrowWriter<Sink>),
+    Plain(Box<RowGroups>),
     /// Complete when it is committed, and then at its end.
     Encrypted(Encrypted),
 }
@@ -120,16 +119,15 @@ impl Segment {
         let file = storage
             .create(&path)
             .map_err(CaptureError::io("create", &path))?;
-        let sink = Sink(Arc::new(Mutex::new(SinkState {
+        let sink = Sink {
             file,
             hash: Hash64::new(),
             written: 0,
             closed: false,
-        })));
+        };
         let rows = match key {
             Some(key) => Encrypted::new(key).map(Rows::Encrypted),
-            None => ArrowWriter::try_new(sink.clone(), VIEWS.clone(), Some(properties()))
-                .map(Rows::Plain),
+            None => RowGroups::new().map(|rows| Rows::Plain(Box::new(rows))),
         };
         let rows = rows.map_err(|e| CaptureError::damaged(&path, e))?;
         Ok(Self {
@@ -158,47 +156,34 @@ impl Segment {
         exchanges: &[Exchange],
         ledger: &Ledger,
     ) -> Result<(), CaptureError> {
-        let batch = encode::encode(exchanges).map_err(|e| CaptureError::damaged(&self.path, e))?;
-        self.row_group(&batch)?;
-        let (end, xxh3) = self.sink.with(|s| {
-            let xxh3 = s.hash.digest();
-            s.hash = Hash64::new();
-            (s.written, xxh3)
-        });
+        self.row_group(exchanges)?;
+        let end = self.sink.written;
         self.note.digests.push(SpanDigest {
             start: self.checkpointed,
             end,
-            xxh3,
+            xxh3: std::mem::take(&mut self.sink.hash).digest(),
         });
         self.note.ledger.clone_from(ledger);
-        if let Rows::Plain(writer) = &mut self.rows {
-            let footer = footer::write(writer.flushed_row_groups(), &self.note, end)
+        if let Rows::Plain(rows) = &self.rows {
+            let footer = footer::write(rows.written(), &self.note, end)
                 .map_err(|e| CaptureError::damaged(&self.path, e))?;
-            writer
-                .write_all(&footer)
-                .and_then(|()| writer.sync())
+            self.sink
+                .end_span(&footer)
                 .map_err(CaptureError::io("write", &self.path))?;
             self.last_footer = footer.len() as u64;
         }
         self.payload += exchanges.iter().map(payload).sum::<u64>();
         self.last_group = end - self.checkpointed;
-        self.checkpointed = self.sink.with(|s| {
-            s.hash = Hash64::new();
-            s.written
-        });
+        self.checkpointed = self.sink.written;
         Ok(())
     }
 
-    fn row_group(&mut self, batch: &RecordBatch) -> Result<(), CaptureError> {
+    fn row_group(&mut self, exchanges: &[Exchange]) -> Result<(), CaptureError> {
         let written = match &mut self.rows {
-            // The writer buffers: what it holds must reach the file before its digest is taken.
-            Rows::Plain(writer) => writer
-                .write(batch)
-                .and_then(|()| writer.flush())
-                .and_then(|()| Ok(writer.sync()?)),
+            Rows::Plain(rows) => rows.append(&mut self.sink, exchanges),
             Rows::Encrypted(rows) => rows
-                .row_group(batch)
-                .and_then(|bytes| Ok(io::Write::write_all(&mut self.sink, &bytes)?)),
+                .row_group(exchanges)
+                .and_then(|bytes| Ok(self.sink.append(&bytes)?)),
         };
         written.map_err(|e| match e {
             ParquetError::External(e) => match e.downcast::<io::Error>() {
@@ -218,26 +203,28 @@ impl Segment {
         {
             let footer = rows.footer(&self.note);
             let footer = footer.map_err(|e| CaptureError::damaged(&self.path, e))?;
-            io::Write::write_all(&mut self.sink, &footer)
+            self.sink
+                .end_span(&footer)
                 .map_err(CaptureError::io("write", &self.path))?;
         }
         if sync {
             self.sync()?;
         }
         self.row_groups = self.note.digests.len();
-        self.durable = self.sink.with(|s| s.written);
+        self.durable = self.sink.written;
         Ok(())
     }
 
     /// False where the file was removed under us: what is written into it is lost.
     pub fn is_linked(&self) -> bool {
-        self.sink.with(|s| s.file.is_linked()).unwrap_or(false)
+        self.sink.file.is_linked().unwrap_or(false)
     }
 
     /// Makes what was written durable.
-    pub fn sync(&self) -> Result<(), CaptureError> {
+    pub fn sync(&mut self) -> Result<(), CaptureError> {
         self.sink
-            .with(|s| s.file.sync())
+            .file
+            .sync()
             .map_err(CaptureError::io("sync", &self.path))
     }
 
@@ -261,7 +248,7 @@ impl Segment {
     }
 
     /// Gives the complete file its final name. A segment without a checkpoint is removed.
-    pub fn seal(&self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+    pub fn seal(&mut self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
         if self.row_groups == 0 {
             storage
                 .remove(&self.path)
@@ -278,12 +265,11 @@ impl Segment {
     }
 
     /// Ends a segment whose writer failed: cut to the last checkpoint, then sealed as it is.
-    pub fn abandon(&self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+    pub fn abandon(&mut self, storage: &dyn Storage, layout: &Layout) -> Result<(), CaptureError> {
+        self.sink.closed = true;
         self.sink
-            .with(|s| {
-                s.closed = true;
-                s.file.truncate(self.durable)
-            })
+            .file
+            .truncate(self.durable)
             .map_err(CaptureError::io("truncate", &self.path))?;
         self.seal(storage, layout)
     }

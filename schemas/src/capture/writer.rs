@@ -286,7 +286,7 @@ impl CaptureWriter {
                 || s.durable >= self.options.max_segment_bytes
                 || s.opened.elapsed() >= self.options.max_segment_age
         });
-        let Some(segment) = self.segment.take_if(|_| full) else {
+        let Some(mut segment) = self.segment.take_if(|_| full) else {
             return Ok(());
         };
         let unsynced = std::mem::take(&mut self.unsynced);
@@ -311,7 +311,7 @@ impl CaptureWriter {
         /// Each holds a descriptor; what is let go is left to recovery.
         const MOST: usize = 64;
         let (storage, layout) = (self.storage.as_ref(), &self.layout);
-        self.broken.retain(|s| {
+        self.broken.retain_mut(|s| {
             // Not found: it was renamed, and only the directory could not be synced.
             s.abandon(storage, layout).is_err_and(|e| !e.is_not_found())
         });

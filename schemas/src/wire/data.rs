@@ -6,8 +6,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::WireError;
 use super::sink::Sink;
+use super::{WireError, numbers};
 use crate::tensor::Datatype;
 
 /// Decodes `raw`, nested or flat, into the bytes of a tensor of that shape and datatype.
@@ -20,6 +20,9 @@ pub(super) fn decode(
     shape: &[i64],
     style: Style,
 ) -> Result<Vec<u8>, WireError> {
+    if let Some(data) = numbers::decode(raw.get(), datatype, shape) {
+        return Ok(data);
+    }
     decode_at(std::slice::from_ref(&raw), 0, datatype, shape, style)
 }
 

@@ -15,6 +15,7 @@ mod little_endian;
 mod models;
 mod named;
 mod nest;
+mod numbers;
 mod oip_grpc;
 mod oip_proto;
 mod oip_rest;

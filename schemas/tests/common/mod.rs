@@ -94,10 +94,10 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn blob() -> impl Strategy<Value = Bytes> {
-    // Both sides of the length at which the encoder begins to share buffers.
+    // Both sides of the length at which values are written without being copied.
     prop_oneof![
         prop::collection::vec(any::<u8>(), 0..40),
-        prop::collection::vec(any::<u8>(), 4090..4200),
+        (16 * 1024 - 5..16 * 1024 + 5usize, any::<u8>()).prop_map(|(n, byte)| vec![byte; n]),
     ]
     .prop_map(Bytes::from)
 }

@@ -1,0 +1,186 @@
+//! Column chunks of payloads, written straight from the bytes that the proxy read.
+//!
+//! A payload is in memory once already. The general writer would copy it into a page and the page
+//! into its buffers; here a page is a header, levels, and the values themselves. Pages are version 1,
+//! PLAIN, uncompressed: <https://parquet.apache.org/docs/file-format/data-pages/>.
+
+use std::io;
+
+use parquet::basic::{Compression, Encoding};
+use parquet::errors::Result;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::schema::types::ColumnDescPtr;
+
+use super::levels::{self, varint};
+use crate::exchange::Exchange;
+use crate::tensor::Tensor;
+
+/// Values below this length are gathered before they are written: a call costs more than the copy.
+const GATHERED_BELOW: usize = 16 * 1024;
+/// Gathered bytes are written when there are so many.
+const GATHERED: usize = 256 * 1024;
+/// A page ends at the end of a row as soon as it has this many bytes,
+const PAGE: u64 = 1 << 20;
+/// and inside a row at this many, so that with a value of 1 GiB it stays below the format's 2 GiB.
+const LONGEST_PAGE: u64 = 64 << 20;
+
+/// One entry of a payload column.
+pub(super) struct Slot<'a> {
+    /// 0 begins a row.
+    repetition: u8,
+    definition: u8,
+    data: Option<&'a [u8]>,
+}
+
+/// The entries of column `leaf` (one of [`super::PAYLOAD_COLUMNS`]) that one exchange gives.
+pub(super) fn slots<'a>(leaf: &str, exchange: &'a Exchange, out: &mut Vec<Slot<'a>>) {
+    match leaf {
+        "inputs.list.item.data" => tensors(exchange.inputs.as_deref(), out),
+        "outputs.list.item.data" => tensors(exchange.outputs.as_deref(), out),
+        "request_body" => body(exchange.request_body.as_deref(), out),
+        _ => body(exchange.response_body.as_deref(), out),
+    }
+}
+
+/// Definition levels: 0 no list, 1 an empty one, 2 an entry without data, 3 data.
+fn tensors<'a>(tensors: Option<&'a [Tensor]>, out: &mut Vec<Slot<'a>>) {
+    let row = |definition| Slot {
+        repetition: 0,
+        definition,
+        data: None,
+    };
+    match tensors {
+        None => out.push(row(0)),
+        Some([]) => out.push(row(1)),
+        Some(tensors) => out.extend(tensors.iter().enumerate().map(|(i, t)| Slot {
+            repetition: u8::from(i > 0),
+            definition: 2 + u8::from(t.data.is_some()),
+            data: t.data.as_deref(),
+        })),
+    }
+}
+
+fn body<'a>(data: Option<&'a [u8]>, out: &mut Vec<Slot<'a>>) {
+    out.push(Slot {
+        repetition: 0,
+        definition: u8::from(data.is_some()),
+        data,
+    });
+}
+
+/// Where a chunk is written to.
+pub(super) trait Output {
+    /// Bytes written so far: the offset of the next one.
+    fn position(&self) -> u64;
+    /// Appends `bytes`.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+}
+
+/// Writes one column chunk; `slots` has an entry for each row at least. Payload bytes go to `out`
+/// without a copy of them (values of at least 16 KiB).
+///
+/// # Errors
+/// Those of `out`, as `ParquetError::External`; `InvalidInput` likewise for a page that the format
+/// cannot describe (a value of 2 GiB).
+pub(super) fn write_chunk(
+    out: &mut impl Output,
+    column: ColumnDescPtr,
+    slots: &[Slot<'_>],
+    gathered: &mut Vec<u8>,
+) -> Result<ColumnChunkMetaData> {
+    let start = out.position();
+    let (mut page, mut bytes) = (0, 0);
+    gathered.clear();
+    for (at, slot) in slots.iter().enumerate() {
+        if bytes >= LONGEST_PAGE || (bytes >= PAGE && slot.repetition == 0) {
+            write_page(out, &column, &slots[page..at], gathered)?;
+            (page, bytes) = (at, 0);
+        }
+        bytes += slot.data.map_or(0, |data| 4 + data.len() as u64);
+    }
+    write_page(out, &column, &slots[page..], gathered)?;
+    out.append(gathered)?;
+    let length = signed(out.position() - start);
+    ColumnChunkMetaData::builder(column)
+        .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_num_values(signed(slots.len() as u64))
+        .set_data_page_offset(signed(start))
+        .set_total_compressed_size(length)
+        .set_total_uncompressed_size(length)
+        .build()
+}
+
+/// Gathers header, levels and small values, and writes what was gathered before each large value.
+fn write_page(
+    out: &mut impl Output,
+    column: &ColumnDescPtr,
+    slots: &[Slot<'_>],
+    gathered: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut head = Vec::new();
+    let mut level = Vec::with_capacity(slots.len());
+    if column.max_rep_level() > 0 {
+        level.extend(slots.iter().map(|s| s.repetition));
+        levels::encode(&mut head, &level, bits(column.max_rep_level()));
+        level.clear();
+    }
+    level.extend(slots.iter().map(|s| s.definition));
+    levels::encode(&mut head, &level, bits(column.max_def_level()));
+    let values = || slots.iter().filter_map(|s| s.data);
+    let size = head.len() + values().map(|data| 4 + data.len()).sum::<usize>();
+    header(gathered, size, slots.len())?;
+    gathered.extend_from_slice(&head);
+    for data in values() {
+        // Each value is shorter than its page, whose length was just found to fit.
+        let length = u32::try_from(data.len()).map_err(|_| too_long(size))?;
+        gathered.extend_from_slice(&length.to_le_bytes());
+        if data.len() < GATHERED_BELOW {
+            gathered.extend_from_slice(data);
+        }
+        if data.len() >= GATHERED_BELOW || gathered.len() >= GATHERED {
+            out.append(gathered)?;
+            gathered.clear();
+        }
+        if data.len() >= GATHERED_BELOW {
+            out.append(data)?;
+        }
+    }
+    Ok(())
+}
+
+/// A `PageHeader` of a data page, version 1, in Thrift's compact protocol.
+fn header(out: &mut Vec<u8>, size: usize, entries: usize) -> io::Result<()> {
+    // A field's header is the step from the field before it (high half) and its type (low half).
+    const NEXT_I32: u8 = 0x15;
+    const NEXT_BUT_ONE_STRUCT: u8 = 0x2c;
+    const STOP: u8 = 0;
+    let (data_page, plain, rle) = (0, 0, 3);
+    let mut fields = |numbers: &[usize], then: &[u8]| -> io::Result<()> {
+        for &n in numbers {
+            let n = i32::try_from(n).map_err(|_| too_long(size))?;
+            out.push(NEXT_I32);
+            // Zigzag of a number that is not negative.
+            varint(out, u64::from(n.unsigned_abs()) << 1);
+        }
+        out.extend_from_slice(then);
+        Ok(())
+    };
+    // The checksum is left out: each span of the file has a digest in the footer.
+    fields(&[data_page, size, size], &[NEXT_BUT_ONE_STRUCT])?;
+    fields(&[entries, plain, rle, rle], &[STOP, STOP])
+}
+
+fn bits(max_level: i16) -> usize {
+    (i16::BITS - max_level.leading_zeros()) as usize
+}
+
+fn too_long(size: usize) -> io::Error {
+    let why = format!("a page of {size} bytes is longer than Parquet can say (2 GiB)");
+    io::Error::new(io::ErrorKind::InvalidInput, why)
+}
+
+/// Offsets and lengths as Parquet's metadata has them.
+pub(super) fn signed(n: u64) -> i64 {
+    i64::try_from(n).expect("a file has less than 2^63 bytes")
+}

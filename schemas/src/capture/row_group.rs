@@ -1,0 +1,97 @@
+//! `[Exchange] → row group`: descriptions through the general Parquet writer, payloads beside it.
+
+use parquet::arrow::ArrowWriter;
+use parquet::errors::{ParquetError, Result};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+
+use super::encode;
+use super::pages::{Output, Slot, signed, slots, write_chunk};
+use super::schema::{COLUMNS, DESCRIBED, PAYLOAD_COLUMNS, properties};
+use crate::Exchange;
+
+/// Encodes the row groups of one file.
+pub(super) struct RowGroups {
+    /// Writes into memory; what it wrote is moved to the file after each row group.
+    described: ArrowWriter<Vec<u8>>,
+    /// Bytes moved so far: the offset in the writer's own view at which its memory begins.
+    moved: u64,
+    gathered: Vec<u8>,
+    written: Vec<RowGroupMetaData>,
+}
+
+impl RowGroups {
+    /// Of a file of which nothing is written yet.
+    pub fn new() -> Result<Self> {
+        let memory = Vec::new();
+        Ok(Self {
+            described: ArrowWriter::try_new(memory, DESCRIBED.clone(), Some(properties()))?,
+            moved: 0,
+            gathered: Vec::new(),
+            written: Vec::new(),
+        })
+    }
+
+    /// The row groups written.
+    pub fn written(&self) -> &[RowGroupMetaData] {
+        &self.written
+    }
+
+    /// Appends `exchanges` (one at least) to `out` as one row group: the described columns first,
+    /// so that who reads no payload reads one piece of the file.
+    ///
+    /// # Errors
+    /// Of encoding, and of `out` as `ParquetError::External`. After one, the file must be given up.
+    pub fn append(&mut self, out: &mut impl Output, exchanges: &[Exchange]) -> Result<()> {
+        let start = out.position();
+        let batch = encode::described(exchanges)?;
+        self.described.write(&batch)?;
+        self.described.flush()?;
+        // The writer buffers: what it holds must reach the memory before that is moved.
+        self.described.sync()?;
+        let memory = self.described.inner_mut();
+        out.append(memory)?;
+        let shift = signed(start) - signed(self.moved);
+        self.moved += memory.len() as u64;
+        memory.clear();
+        let described = self.described.flushed_row_groups().last();
+        let described = described.ok_or_else(|| broken("it wrote no row group"))?;
+        let mut columns = described.columns().iter();
+        let mut entries: Vec<Slot<'_>> = Vec::new();
+        let mut group = RowGroupMetaData::builder(COLUMNS.clone())
+            .set_num_rows(described.num_rows())
+            .set_ordinal(i32::try_from(self.written.len()).expect("a segment has 32 row groups"))
+            .set_file_offset(described.file_offset().unwrap_or_default() + shift);
+        let mut uncompressed = 0;
+        for column in COLUMNS.columns() {
+            let leaf = column.path().string();
+            let chunk = if PAYLOAD_COLUMNS.contains(&leaf.as_str()) {
+                entries.clear();
+                exchanges.iter().for_each(|e| slots(&leaf, e, &mut entries));
+                write_chunk(out, column.clone(), &entries, &mut self.gathered)?
+            } else {
+                let chunk = columns.next().filter(|c| c.column_path() == column.path());
+                shifted(chunk.ok_or_else(|| broken(&leaf))?, shift)?
+            };
+            uncompressed += chunk.uncompressed_size();
+            group = group.add_column_metadata(chunk);
+        }
+        self.written
+            .push(group.set_total_byte_size(uncompressed).build()?);
+        Ok(())
+    }
+}
+
+/// The chunk as it lies in the file.
+fn shifted(chunk: &ColumnChunkMetaData, by: i64) -> Result<ColumnChunkMetaData> {
+    let (data, dictionary) = (chunk.data_page_offset(), chunk.dictionary_page_offset());
+    chunk
+        .clone()
+        .into_builder()
+        .set_data_page_offset(data + by)
+        .set_dictionary_page_offset(dictionary.map(|at| at + by))
+        .build()
+}
+
+fn broken(what: &str) -> ParquetError {
+    ParquetError::General(format!("the Parquet writer left out a column: {what}"))
+}
