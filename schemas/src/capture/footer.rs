@@ -97,7 +97,7 @@ pub(super) fn write(
     let mut out = Vec::with_capacity(4096 * (row_groups.len() + 1));
     ParquetMetaDataWriter::new(&mut out, &metadata).finish()?;
     let signature = format!("{:016x}", hash64(&out));
-    let at = signature_at(&out, UNSIGNED).expect("the pair was put into this footer just above");
+    let at = signature_at(&out).expect("the pair was put into this footer just above");
     out[at..at + signature.len()].copy_from_slice(signature.as_bytes());
     Ok(out)
 }
@@ -125,25 +125,25 @@ pub(super) fn pairs(note: &FooterNote) -> Vec<KeyValue> {
 }
 
 /// Where the value of [`SELF`] stands in a serialised footer.
-fn signature_at(footer: &[u8], value: &str) -> Option<usize> {
-    let key = memchr::memmem::rfind(footer, SELF.as_bytes())? + SELF.len();
-    // Thrift's compact protocol puts a field header and a length between key and value.
-    let after = footer.get(key..(key + 8 + value.len()).min(footer.len()))?;
-    memchr::memmem::find(after, value.as_bytes()).map(|at| key + at)
+fn signature_at(footer: &[u8]) -> Option<usize> {
+    // Thrift's compact protocol puts a field header and the value's length between key and value.
+    let between = [0x18, 16];
+    let at = memchr::memmem::rfind(footer, SELF.as_bytes())? + SELF.len();
+    let value = at + between.len();
+    let there = footer.get(at..value)? == between && value + UNSIGNED.len() <= footer.len();
+    there.then_some(value)
 }
 
 /// True when the footer's bytes are those that were written.
-fn is_authentic(footer: &[u8], signature: &str) -> bool {
-    if signature.len() != UNSIGNED.len() {
-        return false;
-    }
-    let Some(at) = signature_at(footer, signature) else {
+fn is_authentic(footer: &[u8]) -> bool {
+    let Some(at) = signature_at(footer) else {
         return false;
     };
     let mut unsigned = footer.to_vec();
+    let said = &footer[at..at + UNSIGNED.len()];
     unsigned[at..at + UNSIGNED.len()].copy_from_slice(UNSIGNED.as_bytes());
     // As text: the same number in other letters is not what we wrote.
-    format!("{:016x}", hash64(&unsigned)) == signature
+    said == format!("{:016x}", hash64(&unsigned)).as_bytes()
 }
 
 /// Parses the footer that ends at `end`, if it is one of ours and belongs to `segment`
@@ -168,23 +168,22 @@ pub(super) fn at(
     let start = end - TAIL - length;
     let mut bytes = vec![0; usize::try_from(length + TAIL).expect("capped at 64 MiB")];
     file.read_exact_at(&mut bytes, start)?;
-    let thrift = &bytes[..bytes.len() - 8];
-    // Anybody may have written these bytes (payloads are other people's): the cheap refusal first.
-    if memchr::memmem::rfind(thrift, SELF.as_bytes()).is_none() {
+    // Payloads are other people's and disks flip bits: what was not written as it stands here is
+    // not even parsed.
+    if !is_authentic(&bytes) {
         return Ok(None);
     }
+    let thrift = &bytes[..bytes.len() - 8];
     let Ok(metadata) = ParquetMetaDataReader::decode_metadata(thrift) else {
         return Ok(None);
     };
     let get = |key| value_of(&metadata, key);
     let offset = get(OFFSET).and_then(|offset| offset.parse::<u64>().ok());
-    let (Some(note), Some(offset), Some(signature)) = (note_of(&metadata), offset, get(SELF))
-    else {
+    let (Some(note), Some(offset)) = (note_of(&metadata), offset) else {
         return Ok(None);
     };
     let ours = offset == start
         && segment.is_none_or(|s| s == note.segment)
-        && is_authentic(&bytes, signature)
         && lies_before(&metadata, start);
     Ok(ours.then(|| Footer {
         metadata: Arc::new(metadata),
