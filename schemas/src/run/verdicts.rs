@@ -82,7 +82,11 @@ pub enum FaultClass {
     /// The native operator is wrong: training forward pass and engine agree, and both differ from
     /// what is right.
     OperatorImplementation,
-    /// The engine is wrong with everything off; the training forward pass is right.
+    /// The engine and an independent evaluator are both wrong: the model itself, or what its
+    /// operators are held to mean.
+    OperatorOrModel,
+    /// The engine is wrong with everything off; the training forward pass, or an independent
+    /// evaluator, is right.
     InferenceEngine,
     /// Memory optimisation changes answers.
     Framework,
