@@ -52,6 +52,10 @@ pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
                 }
             }
             Next::Http2 => return Box::pin(h2::serve(context, client, rest.freeze())).await,
+            Next::Idle => {
+                let _ = tokio::time::timeout(LINGER, client.shutdown()).await;
+                return;
+            }
             Next::End => break,
         }
         first = false;
@@ -62,7 +66,9 @@ pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
 enum Next {
     Request(Box<Head>, Arrival),
     Http2,
-    /// Nothing more comes, or it was refused.
+    /// Nothing has come since the last answer and nothing more does: the client has all it was sent.
+    Idle,
+    /// The end of what comes in the middle of a head, or a head that was refused.
     End,
 }
 
@@ -117,12 +123,12 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
             read = tokio::time::timeout(wait, read) => match read {
                 Ok(Ok(n)) if n > 0 => { arrival.get_or_insert_with(Arrival::now); }
                 // Closed, reset, or idle for too long: there is no exchange to speak of.
+                Ok(_) if arrival.is_none() => return Next::Idle,
                 Ok(_) => return Next::End,
                 Err(_) => {
-                    if let Some(arrival) = arrival {
-                        let why = "its head did not come in time";
-                        refuse(context, client, arrival, "408 Request Timeout", why).await;
-                    }
+                    let Some(arrival) = arrival else { return Next::Idle };
+                    let why = "its head did not come in time";
+                    refuse(context, client, arrival, "408 Request Timeout", why).await;
                     return Next::End;
                 }
             },

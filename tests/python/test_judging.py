@@ -184,6 +184,45 @@ def test_clusters_widen_and_slices_find_the_bad_part(run) -> None:
     assert one["verdict"] == "inconclusive"
 
 
+def test_the_explanation_holds_the_numbers_of_the_verdict(run) -> None:
+    x, z = map(top, run.rows())
+    labels = np.maximum(x, 0)
+    args = ("--metric", "top1", *run.labels("explained", label=labels), "--slice-by", "header:x-part")
+    found = run.judge(*args)
+    asked = [binary(), "judge", str(run.run), *args, "--explain-verdict", "other"]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=ROOT)
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert lines[0] == f"other: {found['stage_verdict']['verdict']}", done.stderr
+
+    def said(key: str) -> str:
+        (line,) = (line for line in lines if line.startswith(f"{key}  "))
+        return line.removeprefix(key).strip()
+
+    b = ((x == labels) & (z != labels)).sum()
+    c = ((x != labels) & (z == labels)).sum()
+    assert b > 0 and said("counts") == f"b = {b} only the reference right, c = {c} only the stage"
+    points = lambda v: f"{100 * v:.3f}"  # noqa: E731
+    assert said("change") == points(((z == labels).sum() - (x == labels).sum()) / len(x))
+    low, high = found["interval"]
+    assert said("interval") == f"[{points(low)}, {points(high)}] at {100 * found['confidence']:.2f} %"
+    assert said("method") == found["method"] and said("margin") == points(found["margin"])
+    assert said("noise").startswith("the reference flips 0")
+    for part in found["slices"]:
+        (line,) = (line for line in lines if line.startswith(f"header:x-part = {part['value']}:"))
+        assert f"{part['flips']} of {part['n']} items flip" in line
+        assert line.endswith("<- stands out") == part["stands_out"]
+    # The ten most telling exchanges, by id, each one that the stage really gets wrong.
+    at = lines.index("most telling")
+    telling = lines[at + 1 : at + 11]
+    assert [line.split()[0] for line in telling] == [t["id"] for t in found["telling"]]
+    for line in telling:
+        request, item = int(line.split("(r")[1].split(")")[0]), int(line.split(" item ")[1].split()[0])
+        row = request * ROWS + item
+        assert x[row] == labels[row] != z[row], line
+    refused = subprocess.run([*asked[:-1], "nobody"], capture_output=True, text=True, cwd=ROOT)
+    assert refused.returncode == 2 and "there is no such stage; there are" in refused.stderr
+
+
 def test_what_does_not_fit_is_named_and_counted(run) -> None:
     count = EXCHANGES * ROWS
     labels = np.zeros(count, dtype=np.int64)

@@ -22,7 +22,7 @@ def test_openvino_in_f32_is_equivalent_and_bf16_is_a_difference_with_its_size(ca
     print(sizes)
     assert sizes["openvino-f32"] < 1e-4 < 1e-3 < sizes["openvino-bf16"], sizes
     bf16 = ended.stages["openvino-bf16"]["outputs"][0]
-    assert bf16["violations"] > 0, bf16
+    assert bf16["items_beyond_tolerance"] > 0, bf16
     assert ended.verdict("openvino-bf16") not in ("identical", "equivalent")
     assert ended.code != 0
     # Each stage had the library that it names, and the engine really took the network.

@@ -52,7 +52,7 @@ def exported(path: Path) -> Path:
     return path
 
 
-PLAIN = ("--model", MODEL, "--repeats", "1", "--probe", "none")
+PLAIN = ("--model", MODEL)
 
 
 def replayed(capture: Path, folder: Path, tables: str) -> Run:
