@@ -145,6 +145,7 @@ pub(super) fn row(s: &StageVerdict) -> Vec<String> {
                 Basis::Labels => "labels",
                 Basis::Agreement => "agreement",
                 Basis::Tolerance => "tolerance",
+                Basis::ErrorRatio => "error ratio",
                 Basis::Command => "command",
             }
             .to_owned()

@@ -80,6 +80,30 @@ def test_double_precision_is_the_oracle_of_both(digits, tmp_path) -> None:
     assert ended.verdicts["faults"] == []
 
 
+def test_low_precision_is_judged_by_its_error_ratio(digits, tmp_path) -> None:
+    half = f'model = "{FIXTURE / "digits.fp16.onnx"}"'
+    low = ("half-all", "onnxruntime", half + '\ngraph_optimization = "all"')
+    other = ("int8", "onnxruntime", f'model = "{FIXTURE / "digits.int8-bad.onnx"}"\ngraph_optimization = "all"')
+    text = stages(FP64, ORT, ("half", "onnxruntime", half), low, other)
+    ended = run(digits, tmp_path, text + "[tolerance]\nlogits = { rtol = 1e-6, atol = 1e-7 }\n")
+    ratio = {name: s["outputs"][0].get("error_ratio") for name, s in ended.stages.items() if s["outputs"]}
+    print(ratio, [s["reason"] for s in ended.stages.values()])
+    # Half precision is far beyond that tolerance, and adds nothing to what half precision costs.
+    assert (ended.verdict("half"), ratio["half"]) == ("inconclusive", None)
+    assert ended.verdict("half-all") == "equivalent", ended.reason("half-all")
+    assert ended.stages["half-all"]["basis"] == "error_ratio"
+    assert 0 < ratio["half-all"] <= 3
+    # A worse network is worse than ONNX Runtime with everything off, by its own error.
+    assert ended.verdict("int8") == "inconclusive"
+    assert ratio["int8"] == pytest.approx(error(ended, "int8") / error(ended, "reference"))
+    assert ratio["int8"] > 1000
+
+
+def error(ended: Run, stage: str) -> float:
+    """Largest relative L2 error of any item."""
+    return ended.stages[stage]["outputs"][0]["rel_l2"]
+
+
 def test_an_operator_that_leaves_double_precision_is_named(digits, tmp_path, monkeypatch) -> None:
     planted(monkeypatch, "narrow")
     ended = run(digits, tmp_path, stages(ORT, FP64))

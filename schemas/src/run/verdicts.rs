@@ -40,6 +40,8 @@ pub enum Basis {
     Agreement,
     /// Elementwise tolerance.
     Tolerance,
+    /// Error against an oracle in double precision, over that of the same model with everything off.
+    ErrorRatio,
     /// A user's own numbers.
     Command,
 }
@@ -268,6 +270,10 @@ pub struct OutputSummary {
     pub items_beyond_tolerance: u64,
     /// Elements whose non-finite class differs.
     pub nonfinite_mismatches: u64,
+    /// Where the reference is an oracle in double precision: this `rel_l2` over that of the same
+    /// model with everything off.
+    #[serde(default)]
+    pub error_ratio: Option<f64>,
 }
 
 /// Worse or better, Δ oriented so that negative is worse.
