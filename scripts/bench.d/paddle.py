@@ -86,7 +86,10 @@ def main() -> None:
     try:
         model = str(folder / "net")
         quiet = {"check": True, "capture_output": True, "text": True}
-        subprocess.run([python, "-W", "ignore", "-c", MODEL, model], **quiet)
+        # Paddle translates a network by its source, which must be a file.
+        source = folder / "net.py"
+        source.write_text(MODEL)
+        subprocess.run([python, "-W", "ignore", source, model], **quiet)
         (folder / "ladder.toml").write_text(LADDER)
         tool = [release / "examples/bench_replay", "capture", folder / "capture"]
         subprocess.run([*tool, str(REQUESTS), "1", str(WIDTH)], check=True)

@@ -1,9 +1,7 @@
 """Paddle Inference, and the training forward pass beside it (`paddle.static.Executor`)."""
 
-import atexit
 import contextlib
 import os
-import shutil
 import tempfile
 
 # Hits of passes are INFO lines of glog.
@@ -23,9 +21,9 @@ class Engine:
 
     def __init__(self) -> None:
         self.ask = None
-        # OpenVINO's engine and TensorRT write beside the working directory otherwise.
-        self.cache = tempfile.mkdtemp(prefix="inferdiff-paddle-")
-        atexit.register(shutil.rmtree, self.cache, ignore_errors=True)
+        # OpenVINO's engine and TensorRT write beside the working directory otherwise. Whoever started
+        # this process owns the folder and removes it.
+        self.cache = tempfile.gettempdir()
 
     def open(self, request: dict) -> dict:
         """Opens a stage; answers with what was called, what Paddle says of it, and the signature."""

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use inferdiff_replay::runtime::{Need, OnnxRuntime, Paddle, Runtime, cpu};
+use inferdiff_replay::runtime::{Need, OnnxReference, OnnxRuntime, Paddle, Runtime, cpu};
 use serde_json::json;
 
 use super::{Ended, interpreter, library, print, print_json};
@@ -32,6 +32,10 @@ pub fn run(args: &DoctorArgs) -> Ended {
         named: libraries.named,
     };
     let mut examined = vec![("onnxruntime", onnx.examine())];
+    let reference = OnnxReference {
+        default_python: interpreter::find(args.python.as_deref()).onnx,
+    };
+    examined.push(("onnx-reference", reference.examine()));
     for python in interpreters(args.python.as_deref()) {
         let paddle = Paddle {
             default_python: python,
@@ -81,6 +85,6 @@ fn interpreters(given: Option<&Path>) -> Vec<Option<PathBuf>> {
     if let Some(given) = given {
         return vec![Some(given.to_owned())];
     }
-    let all: Vec<_> = interpreter::all().map(Some).collect();
+    let all: Vec<_> = interpreter::all("paddle").map(Some).collect();
     if all.is_empty() { vec![None] } else { all }
 }

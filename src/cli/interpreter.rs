@@ -1,22 +1,34 @@
-//! Finding a Python interpreter that has paddle. Only here is the environment asked.
+//! Finding Python interpreters that have paddle or onnx. Only here is the environment asked.
 
 use std::path::{Path, PathBuf};
 
+/// The interpreters of stages that name none.
+#[derive(Default)]
+pub struct Interpreters {
+    /// With paddle.
+    pub paddle: Option<PathBuf>,
+    /// With onnx.
+    pub onnx: Option<PathBuf>,
+}
+
 /// The interpreter given, else `INFERDIFF_PYTHON`, else the first that has the package: the active
 /// virtual environment's, `.venv`'s, the newest of `.venvs/paddle-*` (`scripts/setup --paddle`),
-/// those of `PATH`.
-pub fn find(given: Option<&Path>) -> Option<PathBuf> {
-    if let Some(path) = given {
-        return Some(path.to_owned());
+/// those of `PATH`. The one given serves paddle in any case, and onnx where it has it: one ladder may
+/// need both, and few environments have both.
+pub fn find(given: Option<&Path>) -> Interpreters {
+    let told = given.map(Path::to_owned);
+    let told = told.or_else(|| std::env::var_os("INFERDIFF_PYTHON").map(PathBuf::from));
+    let with_onnx = told.clone().filter(|python| has(python, "onnx"));
+    Interpreters {
+        onnx: with_onnx
+            .or_else(|| all("onnx").next())
+            .or_else(|| told.clone()),
+        paddle: told.or_else(|| all("paddle").next()),
     }
-    if let Some(path) = std::env::var_os("INFERDIFF_PYTHON") {
-        return Some(path.into());
-    }
-    all().next()
 }
 
 /// Every interpreter that has the package, in the order in which they are looked for.
-pub fn all() -> impl Iterator<Item = PathBuf> {
+pub fn all(package: &'static str) -> impl Iterator<Item = PathBuf> {
     let active = std::env::var_os("VIRTUAL_ENV").map(PathBuf::from);
     let environments = active
         .into_iter()
@@ -25,7 +37,7 @@ pub fn all() -> impl Iterator<Item = PathBuf> {
     environments
         .map(|e| e.join("bin/python"))
         .chain(in_path())
-        .filter(|python| has_paddle(python))
+        .filter(move |python| has(python, package))
 }
 
 /// `.venvs/paddle-VERSION`, the newest first.
@@ -51,15 +63,15 @@ fn in_path() -> Vec<PathBuf> {
 }
 
 /// It lies beside its packages; nothing is started.
-fn has_paddle(python: &Path) -> bool {
+fn has(python: &Path, package: &str) -> bool {
     let Some(prefix) = python.parent().and_then(Path::parent) else {
         return false;
     };
     let lib = std::fs::read_dir(prefix.join("lib")).into_iter().flatten();
     python.is_file()
         && lib.flatten().any(|entry| {
-            ["site-packages/paddle", "dist-packages/paddle"]
+            ["site-packages", "dist-packages"]
                 .iter()
-                .any(|package| entry.path().join(package).is_dir())
+                .any(|packages| entry.path().join(packages).join(package).is_dir())
         })
 }

@@ -1,20 +1,22 @@
 //! The runtimes of this build. A new one is one more line here.
 
-use std::path::PathBuf;
+use inferdiff_replay::runtime::{OnnxReference, OnnxRuntime, Paddle, Recorded, Runtimes, Scripted};
 
-use inferdiff_replay::runtime::{OnnxRuntime, Paddle, Recorded, Runtimes, Scripted};
-
+use super::interpreter::Interpreters;
 use super::library::Libraries;
 
-/// All of them. `libraries` are ONNX Runtime's, `python` is the interpreter of stages that name none.
-pub fn all(libraries: Libraries, python: Option<PathBuf>) -> Runtimes {
+/// All of them. `libraries` are ONNX Runtime's, `pythons` are the interpreters of stages that name none.
+pub fn all(libraries: Libraries, pythons: Interpreters) -> Runtimes {
     Runtimes::new()
         .with(OnnxRuntime {
             default_library: libraries.unnamed,
             named: libraries.named,
         })
         .with(Paddle {
-            default_python: python,
+            default_python: pythons.paddle,
+        })
+        .with(OnnxReference {
+            default_python: pythons.onnx,
         })
         .with(Recorded)
         .with(Scripted)

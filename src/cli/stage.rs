@@ -12,6 +12,7 @@ use inferdiff_schemas::run::manifest::Manifest;
 use inferdiff_schemas::run::read_json;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use super::interpreter::Interpreters;
 use super::library::Libraries;
 use super::{Ended, Failure, runtimes};
 
@@ -52,7 +53,7 @@ pub fn run(args: &StageArgs) -> Ended {
         }
     };
     // Stages of a run name their library and their interpreter.
-    let runtimes = runtimes::all(Libraries::default(), None);
+    let runtimes = runtimes::all(Libraries::default(), Interpreters::default());
     let task = match (&args.chunk, &args.alone) {
         (Some(chunk), Some(id)) => Task::Alone {
             chunk: chunk.clone(),

@@ -85,6 +85,7 @@ pub fn table(verdicts: &Verdicts) -> String {
 fn class(class: FaultClass) -> &'static str {
     match class {
         FaultClass::OperatorImplementation => "operator implementation",
+        FaultClass::OperatorOrModel => "operator or model",
         FaultClass::InferenceEngine => "inference engine",
         FaultClass::Framework => "framework",
         FaultClass::OptimizerPass => "optimiser pass",
@@ -144,6 +145,7 @@ pub(super) fn row(s: &StageVerdict) -> Vec<String> {
                 Basis::Labels => "labels",
                 Basis::Agreement => "agreement",
                 Basis::Tolerance => "tolerance",
+                Basis::ErrorRatio => "error ratio",
                 Basis::Command => "command",
             }
             .to_owned()

@@ -6,6 +6,7 @@ use inferdiff_schemas::run::comparison::{ComparisonRow, Numbers, Outcome};
 use inferdiff_schemas::run::ladder::Tolerance;
 use inferdiff_schemas::{Datatype, Exchange, Tensor};
 
+use super::elements::coarser;
 use super::{Comparer, tolerance_for};
 
 /// What one side answered: tensors, or its own words for why not.
@@ -80,7 +81,8 @@ pub fn compare_exchange<E>(
         // Before shapes: BYTES have no rows of equal size, so they are not cut into items.
         let mismatch = stage.filter(|s| !comparable(output, s));
         let mismatch = mismatch.map(|s| format!("the stage's output is {}", s.datatype));
-        let tolerance = tolerance_for(&output.name, output.datatype, tolerances);
+        let datatype = stage.map_or(output.datatype, |s| coarser(output.datatype, s.datatype));
+        let tolerance = tolerance_for(&output.name, datatype, tolerances);
         let theirs = stage.map(|s| Items::of(s, sides.batch_axis));
         let items = Items::of(output, sides.batch_axis);
         let other_shape = theirs

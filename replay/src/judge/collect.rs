@@ -239,6 +239,7 @@ fn summarise(data: &mut StageData, row: &Comparison, beyond: bool) {
                 max_ulp: None,
                 items_beyond_tolerance: 0,
                 nonfinite_mismatches: 0,
+                error_ratio: None,
             });
             data.outputs.len() - 1
         });

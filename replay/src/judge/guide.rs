@@ -1,5 +1,6 @@
 //! Where to look, by the order of Paddle's guide "accuracy verification and problem tracing": the
-//! training forward pass first, then everything off, memory, passes, other engines.
+//! training forward pass first, then everything off, memory, passes, other engines. For ONNX an
+//! independent evaluator stands where Paddle has the training forward pass.
 
 use inferdiff_schemas::run::evidence::Role;
 use inferdiff_schemas::run::verdicts::{
@@ -30,50 +31,67 @@ pub(super) fn faults(stages: &[StageData], verdicts: &[StageVerdict]) -> Vec<Fau
         return Vec::new();
     };
     let first = |role| others.iter().find(|r| r.role() == Some(role));
-    let training = first(Role::Training);
+    let witness = first(Role::Training).or_else(|| first(Role::Evaluator));
     if truth.role() == Some(Role::Off) {
-        // Nobody says what is right but the training forward pass itself.
-        if let Some(training) = training.filter(|t| t.wrong() == Some(true)) {
+        // Nobody says what is right but the witness itself.
+        if let Some(witness) = witness.filter(|t| t.wrong() == Some(true)) {
             return vec![Fault {
                 class: FaultClass::InferenceEngine,
                 stage: truth.data.name.clone(),
                 why: format!(
-                    "with everything off, `{}` differs from the training forward pass `{}` ({})",
-                    truth.data.name, training.data.name, training.verdict.reason
+                    "with everything off, `{}` differs from {} `{}` ({})",
+                    truth.data.name,
+                    witness.what(),
+                    witness.data.name,
+                    witness.verdict.reason
                 ),
             }];
         }
     } else if let Some(off) = first(Role::Off).filter(|o| o.wrong() == Some(true)) {
-        return vec![off_is_wrong(truth, off, training)];
+        return vec![off_is_wrong(truth, off, witness)];
     }
     others.iter().filter_map(Rung::fault).collect()
 }
 
 /// Everything is off and it is wrong all the same: no switch is to blame.
-fn off_is_wrong(truth: &Rung<'_>, off: &Rung<'_>, training: Option<&Rung<'_>>) -> Fault {
+fn off_is_wrong(truth: &Rung<'_>, off: &Rung<'_>, witness: Option<&Rung<'_>>) -> Fault {
     let (right, name) = (&truth.data.name, &off.data.name);
-    let (class, why) = match training.map(|t| (t, t.wrong())) {
-        Some((t, Some(true))) => (
-            FaultClass::OperatorImplementation,
-            format!(
-                "`{name}` (everything off) and `{}` (the training forward pass) both differ from \
-                 `{right}`: the native operator is wrong",
-                t.data.name
-            ),
-        ),
-        Some((t, Some(false))) => (
+    let differs = format!("`{name}` (everything off) differs from `{right}`");
+    // The first stage may be the witness itself: what it answers is right.
+    let witness = match truth.is_witness() {
+        true => Some((truth, Some(false))),
+        false => witness.map(|w| (w, w.wrong())),
+    };
+    let (class, why) = match witness {
+        Some((w, Some(true))) => {
+            let both = format!(
+                "`{name}` (everything off) and `{}` ({}) both differ from `{right}`",
+                w.data.name,
+                w.what()
+            );
+            match w.role() {
+                Some(Role::Evaluator) => (
+                    FaultClass::OperatorOrModel,
+                    format!("{both}: the model, or what its operators are held to mean, is wrong"),
+                ),
+                _ => (
+                    FaultClass::OperatorImplementation,
+                    format!("{both}: the native operator is wrong"),
+                ),
+            }
+        }
+        Some((w, Some(false))) => (
             FaultClass::InferenceEngine,
-            format!(
-                "`{name}` (everything off) differs from `{right}`, `{}` (the training forward \
-                 pass) does not",
-                t.data.name
-            ),
+            match w.data.name == *right {
+                true => format!("{differs}, {}", w.what()),
+                false => format!("{differs}, `{}` ({}) does not", w.data.name, w.what()),
+            },
         ),
         _ => (
             FaultClass::Undecided,
             format!(
-                "`{name}` (everything off) differs from `{right}`; a stage that runs the training \
-                 forward pass would tell the operator from the engine"
+                "{differs}; a stage that runs the training forward pass or an independent evaluator \
+                 would tell the operator from the engine"
             ),
         ),
     };
@@ -87,6 +105,19 @@ fn off_is_wrong(truth: &Rung<'_>, off: &Rung<'_>, training: Option<&Rung<'_>>) -
 impl Rung<'_> {
     fn role(&self) -> Option<Role> {
         self.data.evidence.as_ref()?.role
+    }
+
+    /// It computes the model without an inference engine.
+    fn is_witness(&self) -> bool {
+        matches!(self.role(), Some(Role::Training | Role::Evaluator))
+    }
+
+    /// What a witness is, in words.
+    fn what(&self) -> &'static str {
+        match self.role() {
+            Some(Role::Evaluator) => "the independent evaluator",
+            _ => "the training forward pass",
+        }
     }
 
     /// Whether it is wrong by what the reference holds right; `None` where nobody can say.

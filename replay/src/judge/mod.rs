@@ -10,6 +10,7 @@ mod decide;
 mod exit;
 mod guide;
 mod named;
+mod oracle;
 mod rules;
 mod sample;
 mod scores;
@@ -89,6 +90,7 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
     let (asked, words) = criterion::criterion(&source, options, &stages[0])?;
     let mut verdicts = decide::decide(&source, options, &stages, &asked, words)?;
     production(&stages, &mut verdicts);
+    oracle::ratios(&stages, &mut verdicts.stages);
     verdicts.faults = guide::faults(&stages, &verdicts.stages);
     Ok(verdicts)
 }

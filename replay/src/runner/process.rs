@@ -57,7 +57,14 @@ impl Stages<'_> {
             stage: self.stage.to_owned(),
             why: e.to_string(),
         };
-        let mut child = self.command(task).spawn().map_err(start)?;
+        // What it writes for itself is removed here: it may be killed, and what it started with it.
+        let folder = tempfile::Builder::new()
+            .prefix("inferdiff-stage-")
+            .tempdir()
+            .map_err(start)?;
+        let mut command = self.command(task);
+        command.env("TMPDIR", folder.path());
+        let mut child = command.spawn().map_err(start)?;
         let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
         let (send, lines) = channel();
         let mut seen = Seen::default();

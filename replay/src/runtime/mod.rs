@@ -2,6 +2,7 @@
 
 mod fit;
 mod host;
+mod onnx_reference;
 mod onnxruntime;
 mod paddle;
 mod python;
@@ -12,6 +13,7 @@ mod testing;
 mod worker;
 
 pub use host::cpu;
+pub use onnx_reference::OnnxReference;
 pub use onnxruntime::{
     GraphOptimization, NAMED, OnnxOptions, OnnxRuntime, Provider, locate, prove_off,
 };

@@ -41,6 +41,8 @@ pub struct Evidence {
 pub enum Role {
     /// The model's own operators one by one, without an inference engine.
     Training,
+    /// The model's own operators one by one, by an implementation that shares nothing with the engine.
+    Evaluator,
     /// The inference engine with every optimisation off.
     Off,
     /// Off, but for memory optimisation.

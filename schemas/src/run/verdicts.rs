@@ -40,6 +40,8 @@ pub enum Basis {
     Agreement,
     /// Elementwise tolerance.
     Tolerance,
+    /// Error against an oracle in double precision, over that of the same model with everything off.
+    ErrorRatio,
     /// A user's own numbers.
     Command,
 }
@@ -82,7 +84,11 @@ pub enum FaultClass {
     /// The native operator is wrong: training forward pass and engine agree, and both differ from
     /// what is right.
     OperatorImplementation,
-    /// The engine is wrong with everything off; the training forward pass is right.
+    /// The engine and an independent evaluator are both wrong: the model itself, or what its
+    /// operators are held to mean.
+    OperatorOrModel,
+    /// The engine is wrong with everything off; the training forward pass, or an independent
+    /// evaluator, is right.
     InferenceEngine,
     /// Memory optimisation changes answers.
     Framework,
@@ -264,6 +270,10 @@ pub struct OutputSummary {
     pub items_beyond_tolerance: u64,
     /// Elements whose non-finite class differs.
     pub nonfinite_mismatches: u64,
+    /// Where the reference is an oracle in double precision: this `rel_l2` over that of the same
+    /// model with everything off.
+    #[serde(default)]
+    pub error_ratio: Option<f64>,
 }
 
 /// Worse or better, Δ oriented so that negative is worse.

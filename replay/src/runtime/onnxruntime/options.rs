@@ -108,6 +108,14 @@ impl Default for OnnxOptions {
 }
 
 impl OnnxOptions {
+    /// Nothing that changes how the model is computed is on.
+    pub(super) fn is_off(&self) -> bool {
+        self.graph_optimization == GraphOptimization::Off
+            && !self.prepacking
+            && !self.memory_optimization
+            && self.providers.is_empty()
+    }
+
     /// The stage with these options in place of its own.
     #[must_use]
     pub fn over(&self, stage: Stage) -> Stage {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use inferdiff_schemas::Tensor;
-use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Signature};
+use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Role, Signature};
 use ort::session::{Session, SessionInputValue};
 
 use super::library::Library;
@@ -47,7 +47,7 @@ impl OnnxPredictor {
             placement: opened.placement,
             cpu: host::cpu(),
             warnings: Vec::new(),
-            role: None,
+            role: stage.options.is_off().then_some(Role::Off),
             calls: Vec::new(),
         };
         Ok(Self {

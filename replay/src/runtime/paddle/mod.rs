@@ -2,11 +2,10 @@
 //!
 //! `options` reads a ladder's keys, `log` reads what Paddle printed, `evidence` says what each option
 //! really did in this generation and format, `disabled` proves that passes were kept out, `predictor`
-//! answers, `examine` says what is installed. The Python side is `scripts/workers/paddle_*.py`.
+//! answers. The Python side is `scripts/workers/paddle_*.py`.
 
 mod disabled;
 mod evidence;
-mod examine;
 mod log;
 mod options;
 mod predictor;
@@ -45,6 +44,16 @@ const SOURCES: [Source; 5] = [
     },
 ];
 
+/// The sources of the worker that only looks at what is installed.
+const DOCTOR: [Source; 3] = [
+    python::PROTOCOL,
+    python::TENSORS,
+    Source {
+        name: "paddle_doctor",
+        text: include_str!("../../../../scripts/workers/paddle_doctor.py"),
+    },
+];
+
 impl Runtime for Paddle {
     fn name(&self) -> &'static str {
         "paddle"
@@ -67,7 +76,7 @@ impl Runtime for Paddle {
     }
 
     fn examine(&self) -> Vec<Need> {
-        examine::examine(self.default_python.as_deref())
+        python::examine(self.default_python.as_deref(), &DOCTOR, predictor::HOW)
     }
 
     fn prove_off(&self, _stage: &Stage, evidence: &Evidence) -> Result<(), String> {

@@ -8,7 +8,7 @@ use inferdiff_schemas::run::ladder::{Stage, options_map};
 use serde::{Deserialize, Serialize};
 
 use crate::ladder::{Completed, Written, existing};
-use crate::runtime::OpenError;
+use crate::runtime::{OpenError, python};
 
 /// More threads than any machine that serves a model has: a typing error.
 const MOST_THREADS: u32 = 4096;
@@ -261,11 +261,11 @@ pub(super) fn complete(
         Some(path) => Some(existing("params", &path)?),
         None => None,
     };
-    let python = written
+    let own = written
         .path("python")?
         .or(default_python.map(Path::to_path_buf));
     let options = PaddleOptions {
-        python: python.map(|p| interpreter(&p)).transpose()?,
+        python: own.map(|p| python::interpreter(&p)).transpose()?,
         params,
         engine: written.take("engine")?.unwrap_or(off.engine),
         ir_optimization: written
@@ -303,18 +303,6 @@ fn tensorrt(written: &mut Written<'_>) -> Result<Option<TensorRt>, String> {
             .map_err(|e| format!("{e} `inferdiff shapes CAPTURE --emit paddle` makes one"))?;
     }
     Ok(Some(tensorrt))
-}
-
-/// Absolute, and not resolved: an interpreter finds its packages beside the link that it was
-/// started by.
-fn interpreter(path: &Path) -> Result<PathBuf, String> {
-    let wrong = |e: &dyn std::fmt::Display| format!("python {}: {e}", path.display());
-    let path = std::path::absolute(path).map_err(|e| wrong(&e))?;
-    if path.is_file() {
-        Ok(path)
-    } else {
-        Err(wrong(&"there is no such interpreter"))
-    }
 }
 
 /// Everything about a stage that can be said without opening it.

@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use inferdiff_schemas::Tensor;
+use tempfile::TempDir;
 
 use super::death;
 use super::frame::{self, Answer, Module};
@@ -35,6 +36,8 @@ pub(super) struct Process {
     to: ChildStdin,
     from: ChildStdout,
     pub log: Log,
+    /// Where its libraries write what they keep: it may be killed at any time, and cleans nothing up.
+    _folder: TempDir,
 }
 
 impl Process {
@@ -48,11 +51,16 @@ impl Process {
             Trouble::Start(format!("cannot start {}: {e}", python.display()))
         };
         let log = Log::new().map_err(|e| start(&e))?;
+        let folder = tempfile::Builder::new()
+            .prefix("inferdiff-worker-")
+            .tempdir()
+            .map_err(|e| start(&e))?;
         let (main, modules) = sources
             .split_first()
             .expect("a worker has its protocol's source");
         let mut child = Command::new(python)
             .args(["-W", "ignore", "-c", main.text])
+            .env("TMPDIR", folder.path())
             .envs(environment.iter().map(|(k, v)| (k, v)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -70,6 +78,7 @@ impl Process {
             to,
             from,
             log,
+            _folder: folder,
         };
         let names: Vec<_> = modules
             .iter()
