@@ -14,7 +14,7 @@ from pathlib import Path
 
 from machine import describe
 
-REQUESTS, ROUNDS = 200, 5
+REQUESTS, ROUNDS = 400, 5
 WIDTH = 3 * 224 * 224
 LADDER = """
 [[stage]]
@@ -33,9 +33,9 @@ class Net(nn.Layer):
     def __init__(self):
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2D(3, 8, 3, stride=4, padding=1), nn.ReLU(),
-            nn.Conv2D(8, 16, 3, stride=2, padding=1), nn.ReLU(),
-            nn.Conv2D(16, 32, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2D(3, 16, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2D(16, 24, 3, stride=2, padding=1), nn.ReLU(),
+            nn.Conv2D(24, 32, 3, stride=2, padding=1), nn.ReLU(),
             nn.AdaptiveAvgPool2D(1))
         self.head = nn.Linear(32, 1000)
 

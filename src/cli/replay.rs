@@ -44,7 +44,7 @@ pub struct ReplayArgs {
     /// (onnxruntime-openvino, onnxruntime-gpu).
     #[arg(long, value_name = "[NAME=]FILE")]
     library: Vec<PathBuf>,
-    /// Python interpreter of stages that name none and need one (runtime `paddle`).
+    /// Python interpreter of stages that name none and need one (runtimes `paddle`, `onnx-reference`).
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
     /// Where everything is written; an interrupted run resumes there.

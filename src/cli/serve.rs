@@ -35,7 +35,7 @@ pub struct ServeArgs {
     /// ONNX Runtime library; NAME=FILE where the stage calls it by name.
     #[arg(long, value_name = "[NAME=]FILE")]
     library: Vec<PathBuf>,
-    /// Python interpreter of stages that name none and need one (runtime `paddle`).
+    /// Python interpreter of stages that name none and need one (runtimes `paddle`, `onnx-reference`).
     #[arg(long, value_name = "FILE")]
     python: Option<PathBuf>,
 }

@@ -37,9 +37,11 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Pat
     made = {}
     for engine, (model, *more) in served.items():
         args = ("serve", "--model", str(model), "--model-name", "digits", "--listen", "127.0.0.1:0", *more)
-        recorder, address = record(programs, programs.start(*args)[1], folder / engine)
+        server, upstream = programs.start(*args)
+        recorder, address = record(programs, upstream, folder / engine)
         send(address)
         programs.stop(recorder)
+        programs.stop(server)
         made[engine] = folder / engine
     yield made
     programs.close()

@@ -69,10 +69,11 @@ def sentences(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     programs = Programs(folder)
     stage = ("--ladder", "paddle-cpu", "--stage", "reference", "--python", str(python("3.3.1")))
     model = ("--model", str(MODELS["json"]), "--model-name", "encoder", "--listen", "127.0.0.1:0")
-    upstream = programs.start("serve", *model, *stage)[1]
+    server, upstream = programs.start("serve", *model, *stage)
     recorder, address = record(programs, upstream, folder / "capture")
     traffic(Client(address))
     programs.stop(recorder)
+    programs.stop(server)
     yield folder / "capture"
     programs.close()
 
