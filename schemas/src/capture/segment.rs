@@ -62,7 +62,7 @@ enum Rows {
     /// Complete at every checkpoint.
     Plain(Box<RowGroups>),
     /// Complete when it is committed, and then at its end.
-    Encrypted(Encrypted),
+    Encrypted(Box<Encrypted>),
 }
 
 /// A growing segment: complete at every checkpoint.
@@ -126,7 +126,7 @@ impl Segment {
             closed: false,
         };
         let rows = match key {
-            Some(key) => Encrypted::new(key).map(Rows::Encrypted),
+            Some(key) => Encrypted::new(key).map(|rows| Rows::Encrypted(Box::new(rows))),
             None => RowGroups::new().map(|rows| Rows::Plain(Box::new(rows))),
         };
         let rows = rows.map_err(|e| CaptureError::damaged(&path, e))?;
