@@ -96,7 +96,7 @@ def test_null_empty_and_huge_payloads_are_read_by_strangers(
 ) -> None:
     capture = tmp_path / "capture"
     args = ("record", "--listen", "127.0.0.1:0", "--upstream", f"http://{upstream}", "--capture", str(capture))
-    recorder, address = programs.start(*args, "--no-metadata", "--flush-age", "60000")
+    recorder, address = programs.start(*args, "--no-metadata", "--flush-age", "60000", "--memory-budget", "1024")
     client = HTTPConnection(address)
     sent = requests()
     for i, request in enumerate(sent):
