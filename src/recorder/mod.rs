@@ -142,11 +142,20 @@ pub fn start(
         options.capture,
         upkeep_options,
         state.clone(),
-        budget,
+        budget.clone(),
         key,
     )
     .map_err(CaptureError::io("start the upkeep of", options.capture))?;
-    let mut run = thread::Thread::new(writer, receiver, next, id, options.keep, state, want);
+    let mut run = thread::Thread::new(
+        writer,
+        receiver,
+        next,
+        id,
+        options.keep,
+        state,
+        budget,
+        want,
+    );
     run.min_free = options.min_free;
     run.sampling = options.sampling;
     let handle = std::thread::Builder::new()

@@ -1,6 +1,6 @@
 //! The recorder's loop.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
@@ -16,7 +16,7 @@ use super::metadata::Wanted;
 use super::sampling::Sampling;
 use super::state::State;
 use super::{Learned, Message};
-use crate::proxy::{Permit, Taken};
+use crate::proxy::{Budget, Permit, Taken};
 
 /// While traffic runs the queue is emptied this often instead of once per exchange: a receiver that
 /// sleeps needs no wake-up call from the proxy's thread.
@@ -27,6 +27,29 @@ const IDLE: Duration = Duration::from_secs(1);
 /// Models of which metadata is asked, at most.
 const MAX_MODELS: usize = 256;
 
+/// How hard the recorder works.
+#[derive(Clone, Copy, PartialEq)]
+enum Pace {
+    /// At low priority, yielding after every exchange: production's own threads, the model server's
+    /// too where it shares the machine, come first.
+    Gentle,
+    /// As everybody else: more than half of the memory budget is held, and drops are near.
+    Urgent,
+}
+
+/// Why the loop was left.
+#[derive(PartialEq)]
+enum Left {
+    Stopped,
+    Switched,
+}
+
+/// Lowers the calling thread's priority (on Linux, "process 0" is the calling thread).
+pub(super) fn lower_priority() {
+    // Recording works without it as well.
+    let _ = rustix::process::setpriority_process(None, 10);
+}
+
 pub(super) struct Thread {
     writer: CaptureWriter,
     messages: Receiver<Message>,
@@ -36,6 +59,7 @@ pub(super) struct Thread {
     /// What is known of the models behind the proxy.
     models: Models,
     ledger: Ledger,
+    budget: Arc<Budget>,
     /// Memory of exchanges that are buffered and not yet on disk.
     held: Vec<Permit>,
     /// The problem that was logged last: one line a problem, not one a checkpoint.
@@ -62,6 +86,7 @@ impl Thread {
         recorder: Ulid,
         keep: Keep,
         state: Arc<State>,
+        budget: Arc<Budget>,
         want: UnboundedSender<Wanted>,
     ) -> Self {
         Self {
@@ -72,6 +97,7 @@ impl Thread {
             keep,
             models: Models::default(),
             ledger: Ledger::default(),
+            budget,
             held: Vec::new(),
             logged: None,
             state,
@@ -85,22 +111,8 @@ impl Thread {
     }
 
     pub fn run(mut self) -> Ledger {
-        loop {
-            match self.wait() {
-                Some(Message::Stop) => break,
-                Some(message) => {
-                    self.handle(message);
-                    if self.drain() {
-                        break;
-                    }
-                    self.publish();
-                    std::thread::sleep(BATCH);
-                }
-                None => {}
-            }
-            if self.writer.due(Instant::now()) {
-                self.checkpoint();
-            }
+        while self.at_low_priority() == Left::Switched && self.serve(Pace::Urgent) == Left::Switched
+        {
         }
         self.balance();
         let stopped = jiff::Timestamp::now()
@@ -110,6 +122,55 @@ impl Thread {
             tracing::error!("the capture could not be closed properly: {e}");
         }
         self.ledger
+    }
+
+    /// Serves on a thread of lower priority until there is too much to do for it. Priority can be
+    /// lowered and not raised again, so it is a thread of its own.
+    fn at_low_priority(&mut self) -> Left {
+        std::thread::scope(|scope| {
+            let low = std::thread::Builder::new().name("recorder".to_owned());
+            match low.spawn_scoped(scope, || {
+                lower_priority();
+                self.serve(Pace::Gentle)
+            }) {
+                Ok(thread) => thread.join().unwrap_or_else(|p| resume_unwind(p)),
+                // No thread to be had: the work is done all the same.
+                Err(_) => Left::Switched,
+            }
+        })
+    }
+
+    /// The loop, until the end or until another pace is needed.
+    fn serve(&mut self, pace: Pace) -> Left {
+        loop {
+            match self.wait() {
+                Some(Message::Stop) => return Left::Stopped,
+                Some(message) => {
+                    self.handle(message);
+                    if self.drain(pace) {
+                        return Left::Stopped;
+                    }
+                    self.publish();
+                    if !self.suits(pace) {
+                        return Left::Switched;
+                    }
+                    std::thread::sleep(BATCH);
+                }
+                None => {}
+            }
+            if self.writer.due(Instant::now()) {
+                self.checkpoint();
+            }
+        }
+    }
+
+    /// Whether what is held allows this pace, or asks for it.
+    fn suits(&self, pace: Pace) -> bool {
+        let (held, limit) = (self.budget.held(), self.budget.limit());
+        match pace {
+            Pace::Gentle => held <= limit / 2,
+            Pace::Urgent => held > limit / 8,
+        }
     }
 
     fn wait(&self) -> Option<Message> {
@@ -124,9 +185,16 @@ impl Thread {
         }
     }
 
-    /// Handles everything queued; true where that includes the end.
-    fn drain(&mut self) -> bool {
+    /// Handles what is queued, until another pace is needed; true where that includes the end.
+    fn drain(&mut self, pace: Pace) -> bool {
         loop {
+            if pace == Pace::Gentle {
+                if !self.suits(pace) {
+                    return false;
+                }
+                // A burst of ours must not keep a core from those who serve.
+                std::thread::yield_now();
+            }
             match self.messages.try_recv() {
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return true,
                 Ok(message) => self.handle(message),

@@ -84,7 +84,10 @@ pub(super) fn start(
     };
     let handle = std::thread::Builder::new()
         .name("upkeep".to_owned())
-        .spawn(move || worker.run())?;
+        .spawn(move || {
+            super::thread::lower_priority();
+            worker.run();
+        })?;
     Ok(UpkeepThread { stopping, handle })
 }
 
