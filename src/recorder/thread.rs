@@ -20,7 +20,7 @@ use crate::proxy::{Budget, Permit, Taken};
 
 /// While traffic runs the queue is emptied this often instead of once per exchange: a receiver that
 /// sleeps needs no wake-up call from the proxy's thread.
-const BATCH: Duration = Duration::from_millis(5);
+const BATCH: Duration = Duration::from_millis(1);
 /// An idle recorder waits for its next message at most this long before it looks at the clock.
 const IDLE: Duration = Duration::from_secs(1);
 
