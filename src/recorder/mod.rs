@@ -146,16 +146,8 @@ pub fn start(
         key,
     )
     .map_err(CaptureError::io("start the upkeep of", options.capture))?;
-    let mut run = thread::Thread::new(
-        writer,
-        receiver,
-        next,
-        id,
-        options.keep,
-        state,
-        budget,
-        want,
-    );
+    let mut run = thread::Thread::new(writer, receiver, next, id, state, budget, want);
+    run.keep = options.keep;
     run.min_free = options.min_free;
     run.sampling = options.sampling;
     let handle = std::thread::Builder::new()

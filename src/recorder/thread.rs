@@ -55,7 +55,8 @@ pub(super) struct Thread {
     messages: Receiver<Message>,
     accepted: Arc<AtomicU64>,
     recorder: Ulid,
-    keep: Keep,
+    /// What is kept of an exchange.
+    pub keep: Keep,
     /// What is known of the models behind the proxy.
     models: Models,
     ledger: Ledger,
@@ -84,7 +85,6 @@ impl Thread {
         messages: Receiver<Message>,
         accepted: Arc<AtomicU64>,
         recorder: Ulid,
-        keep: Keep,
         state: Arc<State>,
         budget: Arc<Budget>,
         want: UnboundedSender<Wanted>,
@@ -94,7 +94,7 @@ impl Thread {
             messages,
             accepted,
             recorder,
-            keep,
+            keep: Keep::default(),
             models: Models::default(),
             ledger: Ledger::default(),
             budget,
