@@ -33,7 +33,7 @@ enum Pace {
     /// At low priority, yielding after every exchange: production's own threads, the model server's
     /// too where it shares the machine, come first.
     Gentle,
-    /// As everybody else: more than half of the memory budget is held, and drops are near.
+    /// As everybody else: more than a quarter of the memory budget is held, and drops are near.
     Urgent,
 }
 
@@ -168,7 +168,7 @@ impl Thread {
     fn suits(&self, pace: Pace) -> bool {
         let (held, limit) = (self.budget.held(), self.budget.limit());
         match pace {
-            Pace::Gentle => held <= limit / 2,
+            Pace::Gentle => held <= limit / 4,
             Pace::Urgent => held > limit / 8,
         }
     }
