@@ -5,17 +5,19 @@ bytes of every tensor of `header["tensors"]` one after the other, in that order.
 `{"name", "datatype", "shape", "bytes"}` with the Open Inference Protocol's datatype names,
 little-endian and row-major.
 
-The first frame brings the engine: `{"op": "start", "modules": [{"name", "bytes"}, …]}` with the
-sources behind it, dependencies first; the last module must define `Engine`. Then `open` (once or
+The first frame brings the engine: `{"op": "start", "modules": [{"name", "bytes"}, …], "shared": fd}`
+with the sources behind it, dependencies first; the last module must define `Engine`. Then `open` (once or
 more), then `infer`. Every request gets one answer: the engine's own header, or `{"error": {"kind",
 "message"}}` with kind `unavailable`, `failed`, `bad_request` or `engine`. End of input ends the
-process.
+process. A request with `"shared": true` has its bytes in the memory behind that descriptor, from its
+start on, and not in the pipe.
 
 Needs the standard library and numpy.
 """
 
 import ctypes
 import json
+import mmap
 import os
 import signal
 import struct
@@ -66,6 +68,8 @@ class Channel:
     def __init__(self, requests: int, answers: int) -> None:
         self.requests, self.answers = requests, answers
         self.buffer = bytearray(1 << 16)
+        # Memory that the other side writes large bodies into: told by the start frame.
+        self.shared, self.mapped = None, b""
 
     def read_into(self, view: memoryview) -> None:
         """Fills `view`. EOFError where the other side is gone."""
@@ -88,6 +92,11 @@ class Channel:
         size = sum(t["bytes"] for t in header.get("tensors", header.get("modules", ())))
         if size > MOST_BYTES:
             raise ValueError(f"a body of {size} bytes")
+        self.shared = header["shared"] if header["op"] == "start" else self.shared
+        if header.get("shared") is True:
+            if size > len(self.mapped):
+                self.mapped = mmap.mmap(self.shared, os.fstat(self.shared).st_size)
+            return header, memoryview(self.mapped)[:size]
         if size > len(self.buffer):
             # Grown, never shrunk: fresh memory for every request costs page faults.
             self.buffer = bytearray(size)

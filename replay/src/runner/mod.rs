@@ -3,6 +3,7 @@
 //! `source → Stage on Runtime → Comparison`, committed chunk by chunk.
 
 mod again;
+mod ahead;
 mod coalesce;
 mod folder;
 mod message;

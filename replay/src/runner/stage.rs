@@ -13,6 +13,7 @@ use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_js
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
+use super::ahead::ahead;
 use super::pulse::Pulse;
 use super::resolved::{self, Resolved};
 use super::sequences::Sequences;
@@ -212,7 +213,7 @@ impl<'a> Replay<'a> {
     fn read_sequences(&self) -> Result<Sequences, RunFileError> {
         let mut sequences = Sequences::default();
         for (i, chunk) in self.manifest.chunks.iter().enumerate() {
-            let keys: Result<Vec<_>, _> = self.read(chunk, Projection::Keys)?.collect();
+            let keys: Result<Vec<_>, _> = self.read(chunk, Projection::Keys, false)?.collect();
             sequences.add(i, keys?.iter());
         }
         Ok(sequences)
@@ -266,7 +267,7 @@ impl<'a> Replay<'a> {
         let chunk = found.ok_or_else(|| fail("the run has no such chunk"))?;
         let is_it = |e: &Exchange| Exchange::id_of(e.recorder, e.seq) == id;
         let exchange = &self
-            .exchanges(chunk)?
+            .exchanges(chunk, false)?
             .find(|e| e.as_ref().map_or(true, is_it))
             .ok_or_else(|| fail("the chunk has no such exchange"))??;
         tell(&StageMessage::Begin {
@@ -292,7 +293,7 @@ impl<'a> Replay<'a> {
         let mut rows = ComparisonWriter::create(&comparisons)?;
         let outputs = self.layout.outputs(&self.folder, &chunk.name);
         let mut kept = OutputWriter::create(&outputs)?;
-        for exchange in self.exchanges(chunk)? {
+        for exchange in self.exchanges(chunk, true)? {
             let exchange = exchange?;
             if careful {
                 let id = Exchange::id_of(exchange.recorder, exchange.seq);
@@ -350,23 +351,25 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The exchanges of the chunk, in order, read as they are asked for.
+    /// The exchanges of the chunk, in order; `in_parallel`, read ahead by a thread of its own.
     pub fn exchanges(
         &self,
         chunk: &Chunk,
+        in_parallel: bool,
     ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
         let projection = if self.predictor.reads_exchange() {
             Projection::Full
         } else {
             Projection::Tensors
         };
-        self.read(chunk, projection)
+        self.read(chunk, projection, in_parallel)
     }
 
     fn read(
         &self,
         chunk: &Chunk,
         projection: Projection,
+        in_parallel: bool,
     ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
         let path = self.manifest.capture.clone();
         let fail = move |why: String| RunFileError {
@@ -382,6 +385,11 @@ impl<'a> Replay<'a> {
             .capture
             .stream(segment, chunk.row_group, projection)
             .map_err(|e| fail(e.to_string()))?;
+        let batches: Box<dyn Iterator<Item = _>> = if in_parallel {
+            Box::new(ahead(batches).map_err(|e| fail(e.to_string()))?)
+        } else {
+            Box::new(batches)
+        };
         let chunk = chunk.clone();
         let mut row = 0;
         Ok(batches
@@ -423,7 +431,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         };
         for (chunk, keys) in sequences.before(exchange) {
-            let earlier = self.exchanges(&self.manifest.chunks[chunk]);
+            let earlier = self.exchanges(&self.manifest.chunks[chunk], false);
             let earlier = earlier.map_err(|e| format!("its sequence cannot begin again: {e}"))?;
             for e in earlier {
                 let e = e.map_err(|e| format!("its sequence cannot begin again: {e}"))?;

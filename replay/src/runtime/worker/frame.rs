@@ -1,7 +1,8 @@
 //! Frames of the worker protocol, in both directions.
 //!
 //! u32 little-endian length of the header, the header as JSON, then the raw bytes of every tensor of
-//! the header, in order. Little-endian, row-major, datatypes by their Open Inference Protocol names.
+//! the header, in order; behind a request that says `shared`, they are in the shared memory instead
+//! ([`Shared`](super::shared::Shared)). Little-endian, row-major, datatypes by their Open Inference Protocol names.
 
 use std::io::{self, IoSlice, Read, Write};
 

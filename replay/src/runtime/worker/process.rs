@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::death;
 use super::frame::{self, Answer, Module};
 use super::log::Log;
+use super::shared::Shared;
 use super::worker::Source;
 
 /// A whole image fits, so that neither side waits for the other in the middle of a tensor.
@@ -36,6 +37,7 @@ pub(super) struct Process {
     to: ChildStdin,
     from: ChildStdout,
     pub log: Log,
+    pub shared: Shared,
     /// Where its libraries write what they keep: it may be killed at any time, and cleans nothing up.
     _folder: TempDir,
 }
@@ -51,6 +53,7 @@ impl Process {
             Trouble::Start(format!("cannot start {}: {e}", python.display()))
         };
         let log = Log::new().map_err(|e| start(&e))?;
+        let shared = Shared::new().map_err(|e| start(&e))?;
         let folder = tempfile::Builder::new()
             .prefix("inferdiff-worker-")
             .tempdir()
@@ -78,6 +81,7 @@ impl Process {
             to,
             from,
             log,
+            shared,
             _folder: folder,
         };
         let names: Vec<_> = modules
@@ -87,7 +91,8 @@ impl Process {
                 bytes: m.text.len(),
             })
             .collect();
-        let header = serde_json::json!({"op": "start", "modules": names});
+        let shared = process.shared.descriptor();
+        let header = serde_json::json!({"op": "start", "modules": names, "shared": shared});
         let bodies: Vec<_> = modules.iter().map(|m| m.text.as_bytes()).collect();
         process.send(header.to_string().as_bytes(), &bodies)?;
         Ok(process)

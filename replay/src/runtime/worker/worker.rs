@@ -40,6 +40,8 @@ pub(in crate::runtime) struct Worker {
 #[derive(Serialize)]
 struct Question<'a> {
     op: &'static str,
+    /// The bodies are in the shared memory and not behind the header.
+    shared: bool,
     tensors: Vec<Spec>,
     #[serde(skip)]
     bodies: Vec<&'a [u8]>,
@@ -130,7 +132,7 @@ impl Worker {
     /// # Errors
     /// [`InferError`].
     pub fn infer(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, InferError> {
-        let question = Question::of(inputs)?;
+        let mut question = Question::of(inputs)?;
         if self.process.is_none() {
             let request = self
                 .opening
@@ -144,9 +146,17 @@ impl Worker {
             self.opened(&request).map_err(again)?;
         }
         let process = self.process.as_mut().expect("it was started above");
+        question.shared = process.shared.put(&question.bodies);
         let header = serde_json::to_vec(&question).expect("a question is plain data");
         let asked = process
-            .send(&header, &question.bodies)
+            .send(
+                &header,
+                if question.shared {
+                    &[]
+                } else {
+                    &question.bodies
+                },
+            )
             .and_then(|()| process.tensors());
         match asked {
             Ok(Ok(outputs)) => {
@@ -186,6 +196,7 @@ impl<'a> Question<'a> {
     fn of(inputs: &'a [Tensor]) -> Result<Self, InferError> {
         let mut question = Self {
             op: "infer",
+            shared: false,
             tensors: Vec::with_capacity(inputs.len()),
             bodies: Vec::with_capacity(inputs.len()),
         };
