@@ -25,8 +25,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use common::{Program, model_server, read_until, request};
 use inferdiff_schemas::capture::{
-    Capture, CaptureMeta, CaptureWriter, Layout, Ledger, Projection, RecorderMeta, Upkeep,
-    WriterOptions, verify,
+    Capture, CaptureMeta, CaptureWriter, Layout, Ledger, PAYLOAD_COLUMNS, Projection, RecorderMeta,
+    SpanDigest, Upkeep, WriterOptions, verify,
 };
 use inferdiff_schemas::digest::input_digest;
 use inferdiff_schemas::storage::{Disk, Simulated, Storage};
@@ -217,6 +217,18 @@ fn a_segment_cut_at_every_byte_keeps_every_complete_checkpoint() {
     line("cut", cuts.len() as u64, &result);
 }
 
+/// The piece of a span that byte `at` lies in.
+fn page_at(span: &SpanDigest, at: u64) -> std::ops::Range<u64> {
+    let mut start = span.start;
+    for piece in &span.pieces {
+        if at < start + piece.length {
+            return start..start + piece.length;
+        }
+        start += piece.length;
+    }
+    panic!("{at} lies behind the span's pieces")
+}
+
 #[test]
 fn a_flipped_bit_is_named_and_every_other_checkpoint_is_whole() {
     let specimen = specimen();
@@ -227,7 +239,7 @@ fn a_flipped_bit_is_named_and_every_other_checkpoint_is_whole() {
     let intact = Capture::open(Arc::new(sealed), Path::new(DIR)).unwrap();
     let spans = intact.segments()[0].footer.note.digests.clone();
     let last_footer = spans.last().unwrap().end;
-    let (mut named, mut between) = (0u64, 0u64);
+    let (mut named, mut payloads, mut between) = (0u64, 0u64, 0u64);
     for _ in 0..flips {
         let at = random.below(specimen.bytes.len() as u64);
         let mut bytes = specimen.bytes.clone();
@@ -239,10 +251,26 @@ fn a_flipped_bit_is_named_and_every_other_checkpoint_is_whole() {
         let hit = spans.iter().position(|s| (s.start..s.end).contains(&at));
         let readable = match hit {
             Some(group) => {
+                let page = page_at(&spans[group], at);
+                let (from, to) = (page.start, page.end);
                 assert!(
-                    problems.contains(&format!("row group {group} ")),
-                    "bit at {at}: {problems}"
+                    problems.contains(&format!("row group {group} "))
+                        && problems.contains(&format!("(bytes {from}..{to})")),
+                    "bit at {at} of {page:?}: {problems}"
                 );
+                assert_eq!(problems.matches("has changed since").count(), 1);
+                // A payload that is hit takes nothing but itself away.
+                if PAYLOAD_COLUMNS
+                    .iter()
+                    .any(|c| problems.contains(&format!("a page of {c} (")))
+                {
+                    let segment = &capture.segments()[0];
+                    let rest = capture.read(segment, group, Projection::Shapes).unwrap();
+                    let sent = &specimen.sent[group];
+                    assert_eq!(rest[0].client_request_id, sent.client_request_id);
+                    assert_eq!(rest[0].input_digest, sent.input_digest);
+                    payloads += 1;
+                }
                 named += 1;
                 CHECKPOINTS
             }
@@ -277,8 +305,8 @@ fn a_flipped_bit_is_named_and_every_other_checkpoint_is_whole() {
         }
     }
     let result = format!(
-        "{named} named (row group or footer), {between} in footers of earlier checkpoints; every \
-         other row group equal by value"
+        "{named} named (page or footer; {payloads} in payloads, whose rows are read without them), \
+         {between} in footers of earlier checkpoints; every other row group equal by value"
     );
     line("flipped bit", flips, &result);
 }

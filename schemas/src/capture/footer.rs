@@ -15,9 +15,10 @@ use ulid::Ulid;
 
 use super::extent::lies_before;
 use super::schema::STORED;
+use super::span::SpanDigest;
 use super::{FORMAT_VERSION, Ledger};
 use crate::storage::ReadFile;
-use crate::xxh3::{Hash64, hash64};
+use crate::xxh3::hash64;
 
 const FORMAT: &str = "inferdiff.format";
 const RECORDER: &str = "inferdiff.recorder";
@@ -46,20 +47,9 @@ pub struct FooterNote {
     pub segment: Ulid,
     /// The books as of this checkpoint.
     pub ledger: Ledger,
-    /// XXH3-64 of the file's bytes from the end of the previous footer (or the file's start) to
-    /// the start of the footer that first listed the row group.
+    /// Digests of the file's bytes from the end of the previous footer (or the file's start) to the
+    /// start of the footer that first listed the row group.
     pub digests: Vec<SpanDigest>,
-}
-
-/// A span of the file and its digest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SpanDigest {
-    /// First byte.
-    pub start: u64,
-    /// One past the last byte.
-    pub end: u64,
-    /// XXH3-64, seed 0.
-    pub xxh3: u64,
 }
 
 /// A footer found in a file.
@@ -106,11 +96,7 @@ pub(super) fn write(
 pub(super) fn pairs(note: &FooterNote) -> Vec<KeyValue> {
     let ledger = serde_json::to_string(&note.ledger)
         .expect("a ledger is counters and strings, which always serialise");
-    let digests: Vec<String> = note
-        .digests
-        .iter()
-        .map(|d| format!("{}-{}:{:016x}", d.start, d.end, d.xxh3))
-        .collect();
+    let digests: Vec<String> = note.digests.iter().map(SpanDigest::text).collect();
     vec![
         KeyValue::new(
             ARROW_SCHEMA_META_KEY.to_owned(),
@@ -205,15 +191,7 @@ pub(super) fn note_of(metadata: &ParquetMetaData) -> Option<FooterNote> {
     let digests = get(DIGESTS)?
         .split(',')
         .filter(|s| !s.is_empty())
-        .map(|s| {
-            let (span, xxh3) = s.split_once(':')?;
-            let (start, end) = span.split_once('-')?;
-            Some(SpanDigest {
-                start: start.parse().ok()?,
-                end: end.parse().ok()?,
-                xxh3: u64::from_str_radix(xxh3, 16).ok()?,
-            })
-        })
+        .map(SpanDigest::parse)
         .collect::<Option<Vec<_>>>()?;
     Some(FooterNote {
         format: get(FORMAT)?.parse().ok()?,
@@ -261,25 +239,6 @@ pub(super) fn find_last_before(
         to = from + MAGIC.len() as u64 - 1;
     }
     Ok(None)
-}
-
-impl SpanDigest {
-    /// True where the span's bytes still give its digest. Reads in pieces of 1 MiB.
-    pub(super) fn holds(&self, file: &dyn ReadFile) -> std::io::Result<bool> {
-        if self.end > file.len() || self.start > self.end {
-            return Ok(false);
-        }
-        let mut buffer = vec![0; 1 << 20];
-        let mut hash = Hash64::new();
-        let mut at = self.start;
-        while at < self.end {
-            let n = usize::try_from((self.end - at).min(1 << 20)).expect("at most 1 MiB");
-            file.read_exact_at(&mut buffer[..n], at)?;
-            hash.update(&buffer[..n]);
-            at += n as u64;
-        }
-        Ok(hash.digest() == self.xxh3)
-    }
 }
 
 impl FooterNote {

@@ -74,6 +74,8 @@ pub(super) trait Output {
     fn position(&self) -> u64;
     /// Appends `bytes`.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+    /// What was appended since the last call has a digest of its own.
+    fn end_piece(&mut self);
 }
 
 /// Writes one column chunk; `slots` has an entry for each row at least. Payload bytes go to `out`
@@ -99,7 +101,6 @@ pub(super) fn write_chunk(
         bytes += slot.data.map_or(0, |data| 4 + data.len() as u64);
     }
     write_page(out, &column, &slots[page..], gathered)?;
-    out.append(gathered)?;
     let length = signed(out.position() - start);
     ColumnChunkMetaData::builder(column)
         .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
@@ -111,7 +112,8 @@ pub(super) fn write_chunk(
         .build()
 }
 
-/// Gathers header, levels and small values, and writes what was gathered before each large value.
+/// Gathers header, levels and small values, and writes what was gathered before each large value and
+/// at the end of the page.
 fn write_page(
     out: &mut impl Output,
     column: &ColumnDescPtr,
@@ -146,6 +148,9 @@ fn write_page(
             out.append(data)?;
         }
     }
+    out.append(gathered)?;
+    gathered.clear();
+    out.end_piece();
     Ok(())
 }
 
@@ -166,7 +171,7 @@ fn header(out: &mut Vec<u8>, size: usize, entries: usize) -> io::Result<()> {
         out.extend_from_slice(then);
         Ok(())
     };
-    // The checksum is left out: each span of the file has a digest in the footer.
+    // The checksum is left out: each page has a digest in the footer.
     fields(&[data_page, size, size], &[NEXT_BUT_ONE_STRUCT])?;
     fields(&[entries, plain, rle, rle], &[STOP, STOP])
 }

@@ -48,8 +48,15 @@ impl RowGroups {
         self.described.flush()?;
         // The writer buffers: what it holds must reach the memory before that is moved.
         self.described.sync()?;
+        let ends = self.chunk_ends()?;
         let memory = self.described.inner_mut();
-        out.append(memory)?;
+        let mut from = 0;
+        for end in ends.into_iter().chain([memory.len()]) {
+            let chunk = memory.get(from..end);
+            out.append(chunk.ok_or_else(|| broken("chunks are not in the order of columns"))?)?;
+            out.end_piece();
+            from = end;
+        }
         let shift = signed(start) - signed(self.moved);
         self.moved += memory.len() as u64;
         memory.clear();
@@ -78,6 +85,21 @@ impl RowGroups {
         self.written
             .push(group.set_total_byte_size(uncompressed).build()?);
         Ok(())
+    }
+
+    /// Where the chunks of the newest row group end in the writer's memory.
+    fn chunk_ends(&self) -> Result<Vec<usize>> {
+        let group = self.described.flushed_row_groups().last();
+        let group = group.ok_or_else(|| broken("it wrote no row group"))?;
+        let end = |chunk: &ColumnChunkMetaData| {
+            let (start, length) = chunk.byte_range();
+            (start + length).checked_sub(self.moved)
+        };
+        let ends = group.columns().iter().map(|chunk| {
+            let end = end(chunk).and_then(|end| usize::try_from(end).ok());
+            end.ok_or_else(|| broken("a chunk lies before its row group"))
+        });
+        ends.collect()
     }
 }
 

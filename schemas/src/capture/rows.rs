@@ -1,5 +1,6 @@
 //! The rows of one row group, a few at a time.
 
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
@@ -10,6 +11,7 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::schema::types::SchemaDescriptor;
 
 use super::schema::{VIEWS, leaf_paths};
@@ -135,6 +137,18 @@ pub(super) fn damaged_columns(segment: &Segment, row_group: usize) -> Vec<String
         .filter(|(leaf, _)| !decodes(*leaf))
         .map(|(_, column)| column.path().string())
         .collect()
+}
+
+/// The column that a piece of a row group belongs to, in words.
+pub(super) fn column_at(segment: &Segment, row_group: usize, piece: &Range<u64>) -> String {
+    let group = segment.footer.metadata.row_groups().get(row_group);
+    let columns = group.map(RowGroupMetaData::columns).unwrap_or_default();
+    let within = |range: (u64, u64)| range.0 < piece.end && piece.start < range.0 + range.1;
+    let mut hit = columns.iter().filter(|c| within(c.byte_range()));
+    match (hit.next(), hit.next()) {
+        (Some(column), None) => format!("a page of {}", column.column_path().string()),
+        _ => "some page".to_owned(),
+    }
 }
 
 fn damaged(path: &std::path::Path, row_group: usize, why: String) -> CaptureError {

@@ -8,15 +8,15 @@ use parquet::errors::ParquetError;
 use ulid::Ulid;
 
 use super::encrypted::Encrypted;
-use super::footer::{self, FooterNote, SpanDigest};
+use super::footer::{self, FooterNote};
 use super::key::CaptureKey;
 use super::pages::Output;
 use super::row_group::RowGroups;
+use super::span::Hasher;
 use super::writer::payload;
 use super::{CaptureError, Layout, Ledger};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
-use crate::xxh3::Hash64;
 
 /// Bytes hashed and then written while they are still in the processor's cache.
 const BLOCK: usize = 256 * 1024;
@@ -24,7 +24,7 @@ const BLOCK: usize = 256 * 1024;
 /// The file, and the digest of what was written since the last footer.
 struct Sink {
     file: Box<dyn WriteFile>,
-    hash: Hash64,
+    hash: Hasher,
     written: u64,
     /// Nothing more is written: what follows a cut would follow rows that were given up.
     closed: bool,
@@ -54,6 +54,10 @@ impl Output for Sink {
             self.written += block.len() as u64;
         }
         Ok(())
+    }
+
+    fn end_piece(&mut self) {
+        self.hash.end_piece();
     }
 }
 
@@ -121,7 +125,7 @@ impl Segment {
             .map_err(CaptureError::io("create", &path))?;
         let sink = Sink {
             file,
-            hash: Hash64::new(),
+            hash: Hasher::default(),
             written: 0,
             closed: false,
         };
@@ -158,11 +162,8 @@ impl Segment {
     ) -> Result<(), CaptureError> {
         self.row_group(exchanges)?;
         let end = self.sink.written;
-        self.note.digests.push(SpanDigest {
-            start: self.checkpointed,
-            end,
-            xxh3: std::mem::take(&mut self.sink.hash).digest(),
-        });
+        let span = self.sink.hash.end_span(self.checkpointed);
+        self.note.digests.push(span);
         self.note.ledger.clone_from(ledger);
         if let Rows::Plain(rows) = &self.rows {
             let footer = footer::write(rows.written(), &self.note, end)

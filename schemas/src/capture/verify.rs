@@ -126,7 +126,8 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
     })
 }
 
-/// Checks that footers list contiguous spans and that their bytes still give their digests.
+/// Checks that footers list contiguous spans and that their bytes still give their digests; names the
+/// pages that do not.
 fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureError> {
     let path = &segment.path;
     let file = &segment.file;
@@ -136,21 +137,27 @@ fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureErr
                 "{}: row group {i} lies outside the file",
                 path.display()
             ));
-        } else if !span
-            .holds(file.as_ref())
-            .map_err(CaptureError::io("read", path))?
-        {
-            let columns = rows::damaged_columns(segment, i);
-            let where_ = if columns.is_empty() {
-                "every page still decodes: some value, level or statistic is another".to_owned()
-            } else {
-                format!("pages of {} do not decode", columns.join(", "))
-            };
+            continue;
+        }
+        let damaged = span
+            .damaged(file.as_ref())
+            .map_err(CaptureError::io("read", path))?;
+        if damaged.is_empty() {
+            continue;
+        }
+        let columns = rows::damaged_columns(segment, i);
+        let effect = if columns.is_empty() {
+            "every page still decodes: some value, level or statistic is another".to_owned()
+        } else {
+            format!("pages of {} do not decode", columns.join(", "))
+        };
+        for piece in damaged {
             problems.push(format!(
-                "{}: row group {i} (bytes {}..{}) has changed since it was written: {where_}",
+                "{}: row group {i} has changed since it was written, in {} (bytes {}..{}): {effect}",
                 path.display(),
-                span.start,
-                span.end
+                rows::column_at(segment, i, &piece),
+                piece.start,
+                piece.end
             ));
         }
     }
