@@ -172,14 +172,13 @@ fn low_half(digest: u64) -> u32 {
 #[allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 mod tests {
     use std::path::Path;
-    use std::sync::Arc;
 
     use proptest::prelude::*;
 
     use super::*;
     use crate::storage::{Simulated, Storage};
 
-    fn file(bytes: &[u8]) -> Arc<dyn ReadFile> {
+    fn file(bytes: &[u8]) -> Box<dyn ReadFile> {
         let (disk, path) = (Simulated::new(), Path::new("/c/file"));
         disk.create_dir(Path::new("/c")).unwrap();
         disk.create(path).unwrap().write_all(bytes).unwrap();
