@@ -285,3 +285,94 @@ fn a_stage_whose_answers_cannot_be_compared_has_failed() {
         );
     }
 }
+
+#[test]
+fn the_answers_of_another_run_are_a_stage_like_any_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = capture(dir.path(), |seq| vec![images(seq, 1 + seq as usize % 3)]);
+    let before = dir.path().join("before#1");
+    let scripted = dir.path().join("scripted.toml");
+    let text = "[[stage]]\nname = \"echo\"\nruntime = \"scripted\"\n\
+                [[stage]]\nname = \"dies\"\nruntime = \"scripted\"\nconfig = { fault.kind = \"crash\", fault.seq = \"7,41\" }\n\
+                [[stage]]\nname = \"bit\"\nruntime = \"scripted\"\nconfig = { fault.kind = \"flip\", fault.seq = \"3,50\" }\n";
+    std::fs::write(&scripted, text).unwrap();
+    let (_, first, errors) = replay(&path, &before, &["--ladder", scripted.to_str().unwrap()]);
+    assert_eq!(
+        first["stages"].as_array().map(Vec::len),
+        Some(3),
+        "{errors}"
+    );
+
+    let ladder = dir.path().join("again.toml");
+    let stage = |name: &str| {
+        format!(
+            "[[stage]]\nname = \"{name}\"\nruntime = \"recorded\"\nfrom = \"before#1#{name}\"\n"
+        )
+    };
+    let text = "[[stage]]\nname = \"here\"\nruntime = \"scripted\"\n".to_owned();
+    std::fs::write(
+        &ladder,
+        text + &stage("echo") + &stage("dies") + &stage("bit"),
+    )
+    .unwrap();
+    let after = dir.path().join("after");
+    let (_, verdicts, errors) = replay(&path, &after, &["--ladder", ladder.to_str().unwrap()]);
+    assert_eq!(
+        verdict(&verdicts, "echo"),
+        "identical",
+        "{verdicts:#} {errors}"
+    );
+    for (i, name) in [(1, "dies"), (2, "bit")] {
+        let (was, is) = (&first["stages"][i], &verdicts["stages"][i + 1]);
+        assert_eq!(was["outputs"], is["outputs"], "{name}");
+        assert_eq!(was["outcomes"], is["outcomes"], "{name}");
+    }
+    assert_eq!(verdicts["stages"][3]["outputs"][0]["bit_equal"], 58);
+
+    // A stage that is not there, and a run of another capture.
+    let write = |from: &str| {
+        let text = format!(
+            "[[stage]]\nname = \"here\"\nruntime = \"scripted\"\n\
+             [[stage]]\nname = \"there\"\nruntime = \"recorded\"\nfrom = \"{from}\"\n"
+        );
+        std::fs::write(&ladder, text).unwrap();
+    };
+    let ladder = ladder.to_str().unwrap();
+    for (from, words) in [
+        (
+            "before#1#bits",
+            "has no stage `bits`; it has echo, dies, bit",
+        ),
+        ("nowhere#echo", "there is no run at"),
+        ("before", "RUN#STAGE"),
+    ] {
+        write(from);
+        let run = dir.path().join("wrong");
+        let run = run.to_str().unwrap();
+        let out = inferdiff(&[
+            "replay",
+            path.to_str().unwrap(),
+            "--ladder",
+            ladder,
+            "--run",
+            run,
+        ]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    write("before#1#echo");
+    let other = tempfile::tempdir().unwrap();
+    let others = (100..110).map(|seq| exchange(seq, vec![images(seq, 1)]));
+    let others = self::write(other.path(), 5, others);
+    let run = other.path().join("run");
+    let (_, verdicts, _) = replay(&others, &run, &["--ladder", ladder]);
+    let stage = &verdicts["stages"][1];
+    assert_eq!(stage["outcomes"]["stage_failed"], 10, "{stage:#}");
+    assert!(
+        stage["named"][0]["why"]
+            .as_str()
+            .unwrap()
+            .contains("did not replay it")
+    );
+}

@@ -131,7 +131,7 @@ fn read(
     against: Vec<String>,
 ) -> Result<StageData, JudgeError> {
     let mut data = StageData {
-        is_recorded: stage.runtime == "recorded",
+        is_recorded: stage.is_production(),
         stage: stage.clone(),
         status: optional(read_json(&layout.status(&folder)))?,
         evidence: optional(read_json(&layout.evidence(&folder)))?,

@@ -260,7 +260,7 @@ fn finished(layout: &RunLayout, stage: &str) -> Option<StageStatus> {
 
 fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
     let mut ladder = request.ladder.clone();
-    if plan.has_production && !ladder.stages.iter().any(|s| s.runtime == PRODUCTION) {
+    if plan.has_production && !ladder.stages.iter().any(Stage::is_production) {
         ladder.stages.push(Stage::bare(PRODUCTION, PRODUCTION));
     }
     let mut models = BTreeMap::new();

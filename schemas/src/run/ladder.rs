@@ -68,6 +68,11 @@ impl Stage {
         }
     }
 
+    /// It answers with what production answered.
+    pub fn is_production(&self) -> bool {
+        self.runtime == "recorded" && self.options.is_empty()
+    }
+
     /// The options as the runtime's own type.
     ///
     /// # Errors

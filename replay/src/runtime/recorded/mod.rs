@@ -1,17 +1,32 @@
-//! The answers stored in the capture: production itself.
+//! Answers that were given before: those stored in the capture, which are production's, or those of a
+//! stage of another run.
 
-use inferdiff_schemas::run::evidence::{Evidence, Signature};
+mod run;
+
+use inferdiff_schemas::run::evidence::{Acted, Evidence, OptionEvidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::{Exchange, Outcome, Tensor};
+use serde_json::Map;
 
+use self::run::{Answers, From};
 use super::{InferError, OpenError, Predictor, Request, Runtime};
 use crate::ladder::{Completed, Written};
 
-/// The `recorded` runtime. It has no model and no options.
+/// The `recorded` runtime. It has no model; its one key, `from`, names another run's stage.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Recorded;
 
-struct RecordedPredictor;
+/// The ladder's key.
+const FROM: &str = "from";
+
+/// The capture's own answers.
+struct Production;
+
+/// Another run's.
+struct OfRun {
+    answers: Answers,
+    evidence: Evidence,
+}
 
 impl Runtime for Recorded {
     fn name(&self) -> &'static str {
@@ -22,16 +37,76 @@ impl Runtime for Recorded {
         false
     }
 
-    fn complete(&self, _written: &mut Written<'_>) -> Result<Completed, String> {
-        Ok(Completed::default())
+    fn keys(&self) -> &'static [&'static str] {
+        &[FROM]
     }
 
-    fn open(&self, _stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
-        Ok(Box::new(RecordedPredictor))
+    fn complete(&self, written: &mut Written<'_>) -> Result<Completed, String> {
+        let Some(text) = written.take::<String>(FROM)? else {
+            return Ok(Completed::default());
+        };
+        let mut from = From::parse(&text)?;
+        let folder = written.at(&from.run);
+        from.run = std::fs::canonicalize(&folder)
+            .map_err(|e| format!("`from`: there is no run at {}: {e}", folder.display()))?;
+        from.check()?;
+        let text = format!("{}#{}", from.run.display(), from.stage);
+        Ok(Completed {
+            model: None,
+            files: from.files().to_vec(),
+            options: Map::from_iter([(FROM.to_owned(), text.into())]),
+        })
+    }
+
+    fn open(&self, stage: &Stage) -> Result<Box<dyn Predictor>, OpenError> {
+        let Some(text) = stage.options.get(FROM).and_then(|v| v.as_str()) else {
+            return Ok(Box::new(Production));
+        };
+        let opened = From::parse(text).and_then(Answers::open);
+        let (answers, manifest) = opened.map_err(OpenError::Failed)?;
+        let evidence = Evidence {
+            runtime: "recorded".to_owned(),
+            version: Some(manifest.version),
+            options: vec![OptionEvidence {
+                option: FROM.to_owned(),
+                requested: text.to_owned(),
+                acted: Acted::Acted,
+                shown_by: format!(
+                    "the answers of that run, made {} of capture {}",
+                    manifest.created, manifest.capture_digest
+                ),
+            }],
+            cpu: manifest
+                .environment
+                .get("cpu")
+                .cloned()
+                .into_iter()
+                .collect(),
+            ..Evidence::default()
+        };
+        Ok(Box::new(OfRun { answers, evidence }))
     }
 }
 
-impl Predictor for RecordedPredictor {
+impl Predictor for OfRun {
+    fn signature(&self) -> Option<&Signature> {
+        None
+    }
+
+    fn reads_exchange(&self) -> bool {
+        false
+    }
+
+    fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError> {
+        self.answers.of(request.exchange)
+    }
+
+    fn evidence(&self) -> Evidence {
+        self.evidence.clone()
+    }
+}
+
+impl Predictor for Production {
     fn signature(&self) -> Option<&Signature> {
         None
     }
