@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use inferdiff_schemas::run::comparison::{ComparisonRow, Numbers, Outcome};
-use inferdiff_schemas::run::ladder::Tolerance;
+use inferdiff_schemas::run::ladder::{OutputTolerance, Tolerance};
 use inferdiff_schemas::{Datatype, Exchange, Tensor};
 
 use super::elements::coarser;
@@ -35,7 +35,7 @@ pub struct Compared<'a> {
 pub fn compare_exchange<E>(
     comparer: &mut Comparer,
     sides: &Compared<'_>,
-    tolerances: &BTreeMap<String, Tolerance>,
+    tolerances: &BTreeMap<String, OutputTolerance>,
     tell: &mut impl FnMut(&ComparisonRow<'_>) -> Result<(), E>,
 ) -> Result<bool, E> {
     let blank = ComparisonRow {

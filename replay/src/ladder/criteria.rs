@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
-use inferdiff_schemas::run::ladder::{Labels, MetricSpec, Tolerance};
+use inferdiff_schemas::Datatype;
+use inferdiff_schemas::run::ladder::{Labels, MetricSpec, OutputTolerance, Tolerance};
 
 use super::{file, hint};
 use crate::metric::Metric;
@@ -29,52 +30,66 @@ pub(super) fn metrics(written: Vec<file::Metric>) -> Result<Vec<MetricSpec>, Str
 
 /// Tolerances by output name. A bound that is not said is 0.
 pub(super) fn tolerance(
-    written: BTreeMap<String, file::Tolerance>,
-) -> Result<BTreeMap<String, Tolerance>, String> {
+    written: BTreeMap<String, toml::Table>,
+) -> Result<BTreeMap<String, OutputTolerance>, String> {
     let each = written.into_iter();
-    each.map(|(output, tolerance)| {
-        let bounds = bounds(&output, tolerance)?;
-        Ok((output, bounds))
+    each.map(|(output, table)| {
+        let tolerance = of_output(&format!("tolerance.{output}"), table)?;
+        Ok((output, tolerance))
     })
     .collect()
 }
 
-fn bounds(output: &str, written: file::Tolerance) -> Result<Tolerance, String> {
-    let bounds = match written {
-        file::Tolerance::Bounds(bounds) => bounds,
-        file::Tolerance::Other(table) => return Err(not_bounds(output, &table)),
-    };
-    if bounds.rtol.is_none() && bounds.atol.is_none() {
-        return Err(format!("tolerance.{output} says neither rtol nor atol"));
-    }
-    let tolerance = Tolerance {
-        rtol: bounds.rtol.unwrap_or(0.0),
-        atol: bounds.atol.unwrap_or(0.0),
-    };
-    for (name, value) in [("rtol", tolerance.rtol), ("atol", tolerance.atol)] {
-        if !value.is_finite() || value < 0.0 {
-            return Err(format!(
-                "tolerance.{output}: {name} = {value} must be a number, 0 or greater"
-            ));
+/// `{ rtol, atol }`, tables of these by datatype, or both.
+fn of_output(at: &str, table: toml::Table) -> Result<OutputTolerance, String> {
+    let (datatypes, bounds): (toml::Table, toml::Table) =
+        table.into_iter().partition(|(_, value)| value.is_table());
+    let mut tolerance = OutputTolerance::default();
+    for (name, value) in datatypes {
+        if Datatype::from_name(&name).is_none() {
+            let near = hint(&name, Datatype::ALL.iter().map(|d| d.name()));
+            return Err(format!("{at}: unknown datatype `{name}`{near}"));
         }
+        let at = format!("{at}.{name}");
+        let table = value.as_table().cloned().unwrap_or_default();
+        tolerance.datatypes.insert(name, of_bounds(&at, &table)?);
+    }
+    if !bounds.is_empty() || tolerance.datatypes.is_empty() {
+        tolerance.any = Some(of_bounds(at, &bounds)?);
     }
     Ok(tolerance)
 }
 
-fn not_bounds(output: &str, table: &toml::Table) -> String {
+fn of_bounds(at: &str, table: &toml::Table) -> Result<Tolerance, String> {
     const KNOWN: [&str; 2] = ["rtol", "atol"];
-    for (key, value) in table {
-        if value.is_table() {
-            return format!(
-                "tolerance.{output}.{key}: a tolerance per datatype is not supported yet"
-            );
-        }
-        if !KNOWN.contains(&key.as_str()) {
-            let near = hint(key, KNOWN.into_iter());
-            return format!("tolerance.{output}: unknown key `{key}` (known: rtol, atol){near}");
-        }
+    if table.is_empty() {
+        return Err(format!("{at} says neither rtol nor atol"));
     }
-    format!("tolerance.{output}: rtol and atol must be numbers")
+    let mut tolerance = Tolerance {
+        rtol: 0.0,
+        atol: 0.0,
+    };
+    for (key, value) in table {
+        let bound = match key.as_str() {
+            "rtol" => &mut tolerance.rtol,
+            "atol" => &mut tolerance.atol,
+            _ => {
+                let near = hint(key, KNOWN.into_iter());
+                return Err(format!(
+                    "{at}: unknown key `{key}` (known: rtol, atol){near}"
+                ));
+            }
+        };
+        let number: Option<f64> = value.clone().try_into().ok();
+        let number = number.ok_or_else(|| format!("{at}: rtol and atol must be numbers"))?;
+        if !number.is_finite() || number < 0.0 {
+            return Err(format!(
+                "{at}: {key} = {number} must be a number, 0 or greater"
+            ));
+        }
+        *bound = number;
+    }
+    Ok(tolerance)
 }
 
 /// Where labels are. Absolute: a run is judged again from other folders.
@@ -110,7 +125,7 @@ pub(crate) fn existing(what: &str, path: &Path) -> Result<std::path::PathBuf, St
 mod tests {
     use super::*;
 
-    fn tolerances(text: &str) -> Result<BTreeMap<String, Tolerance>, String> {
+    fn tolerances(text: &str) -> Result<BTreeMap<String, OutputTolerance>, String> {
         tolerance(file::File::parse(text)?.tolerance)
     }
 
@@ -118,16 +133,24 @@ mod tests {
     fn tolerances_are_numbers_that_can_bound() {
         let read = tolerances("[tolerance]\ny = { rtol = 1e-3 }\nz = { rtol = 0, atol = 1 }\n");
         let read = read.unwrap();
-        assert_eq!((read["y"].rtol, read["y"].atol), (1e-3, 0.0));
-        assert_eq!((read["z"].rtol, read["z"].atol), (0.0, 1.0));
+        let bounds = |t: Option<Tolerance>| t.map(|t| (t.rtol, t.atol));
+        assert_eq!(bounds(read["y"].any), Some((1e-3, 0.0)));
+        assert_eq!(bounds(read["z"].any), Some((0.0, 1.0)));
+        let text = "[tolerance]\n\"*\" = { BF16 = { rtol = 0.1 } }\n[tolerance.y]\natol = 1\nFP16.rtol = 0.5\n";
+        let read = tolerances(text).unwrap();
+        assert_eq!(bounds(read["*"].any), None);
+        assert_eq!(read["*"].datatypes["BF16"].rtol, 0.1);
+        assert_eq!(bounds(read["y"].any), Some((0.0, 1.0)));
+        assert_eq!(read["y"].datatypes["FP16"].rtol, 0.5);
         let why = |entry: &str| tolerances(&format!("[tolerance]\ny = {entry}\n")).unwrap_err();
         assert!(why("{ rtol = -1.0 }").contains("0 or greater"));
         assert!(why("{ rtol = nan }").contains("0 or greater"));
         assert!(why("{}").contains("neither rtol nor atol"));
         let told = why("{ rtoll = 1e-3, atol = 0 }");
         assert!(told.contains("did you mean `rtol`?"), "{told}");
-        let told = why("{ FP16 = { rtol = 1e-2 } }");
-        assert!(told.contains("per datatype is not supported yet"), "{told}");
+        let told = why("{ FP61 = { rtol = 1e-2 } }");
+        assert!(told.contains("unknown datatype `FP61`"), "{told}");
+        assert!(why("{ FP16 = {} }").contains("tolerance.y.FP16 says neither"));
     }
 
     #[test]

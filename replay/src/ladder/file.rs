@@ -27,7 +27,7 @@ struct Tables {
     #[serde(default)]
     metric: Vec<Metric>,
     #[serde(default)]
-    tolerance: BTreeMap<String, Tolerance>,
+    tolerance: BTreeMap<String, toml::Table>,
     labels: Option<Labels>,
     models: NotYet,
 }
@@ -42,7 +42,7 @@ pub(super) struct File {
     pub model: Option<PathBuf>,
     pub stage: Vec<Stage>,
     pub metric: Vec<Metric>,
-    pub tolerance: BTreeMap<String, Tolerance>,
+    pub tolerance: BTreeMap<String, toml::Table>,
     pub labels: Option<Labels>,
 }
 
@@ -87,21 +87,6 @@ enum Source {
 pub(super) struct Metric {
     pub spec: String,
     pub margin: Option<f64>,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
-pub(super) enum Tolerance {
-    Bounds(Bounds),
-    /// By datatype, or anything else: told apart only to be refused in words.
-    Other(toml::Table),
-}
-
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Bounds {
-    pub rtol: Option<f64>,
-    pub atol: Option<f64>,
 }
 
 #[derive(Debug, Clone, Deserialize)]

@@ -19,9 +19,9 @@ pub struct Ladder {
     /// Metrics, in the order in which they were asked for.
     #[serde(default)]
     pub metrics: Vec<MetricSpec>,
-    /// Tolerances by output name.
+    /// Tolerances by output name; `*` for the outputs that have none of their own.
     #[serde(default)]
-    pub tolerance: BTreeMap<String, Tolerance>,
+    pub tolerance: BTreeMap<String, OutputTolerance>,
     /// Labels, if there are any.
     #[serde(default)]
     pub labels: Option<Labels>,
@@ -138,6 +138,17 @@ pub struct Tolerance {
     pub rtol: f64,
     /// Absolute, in the output's unit.
     pub atol: f64,
+}
+
+/// The tolerances of one output.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OutputTolerance {
+    /// Of every datatype that has none of its own.
+    #[serde(flatten)]
+    pub any: Option<Tolerance>,
+    /// By datatype, under its protocol name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub datatypes: BTreeMap<String, Tolerance>,
 }
 
 /// Where labels are and how a row finds its exchange.
