@@ -16,6 +16,8 @@
 pub mod admin;
 pub mod align;
 pub mod cli;
+#[cfg(feature = "replay")]
+pub mod endpoint;
 pub mod handover;
 pub mod import;
 pub mod proxy;

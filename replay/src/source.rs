@@ -155,6 +155,30 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
     Ok(plan)
 }
 
+/// Model and version ("" where none is named) of everything that can be replayed, with the number of
+/// exchanges.
+///
+/// # Errors
+/// As [`plan`].
+pub fn models(
+    capture: &Capture,
+    filter: &[Condition],
+) -> Result<BTreeMap<(String, String), u64>, SourceError> {
+    let mut out = BTreeMap::new();
+    for segment in capture.segments() {
+        for row_group in 0..segment.row_groups {
+            for e in capture.read(segment, row_group, Projection::Shapes)? {
+                if unfit(&e).is_none() && filter.iter().all(|c| c.holds(&e)) {
+                    let model = e.model.unwrap_or_default();
+                    let version = e.model_version.unwrap_or_default();
+                    *out.entry((model, version)).or_default() += 1;
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
 /// Why an exchange cannot be replayed, whatever is asked.
 fn unfit(e: &Exchange) -> Option<&'static str> {
     let inputs = match &e.inputs {

@@ -24,6 +24,10 @@ mod labels;
 mod ladder;
 #[cfg(feature = "replay")]
 mod library;
+#[cfg(feature = "replay")]
+mod models;
+#[cfg(feature = "replay")]
+mod progress;
 mod record;
 #[cfg(feature = "replay")]
 mod replay;

@@ -375,8 +375,8 @@ fn list(names: &[String]) -> String {
 
 /// Runs `record` until SIGTERM or SIGINT.
 pub fn run(args: RecordArgs) -> Ended {
-    let upstream =
-        Upstream::parse(&args.upstream, args.upstream_ca.as_deref()).map_err(Failure::usage)?;
+    let upstream = Upstream::parse(&args.upstream, args.upstream_ca.as_deref())
+        .map_err(|why| Failure::usage(format!("--upstream {why}")))?;
     let recorder = recorder_meta(&args)?;
     let mut options = ProxyOptions::new(upstream.clone());
     options.drain_timeout = Duration::from_secs(args.drain_timeout);

@@ -1,25 +1,27 @@
 //! `inferdiff replay`.
 
-use std::collections::{BTreeMap, HashMap};
-use std::io::{IsTerminal, Write};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use inferdiff_replay::filter::Condition;
-use inferdiff_replay::judge::{JudgeOptions, exit_code, judge};
-use inferdiff_replay::ladder::{Given, resolve};
+use inferdiff_replay::judge::{JudgeOptions, exit_code, gravest, judge};
+use inferdiff_replay::ladder::{Given, Resolved, resolve_each};
 use inferdiff_replay::metric::Metric;
-use inferdiff_replay::runner::{Event, Launch, RunError, RunRequest, replay};
+use inferdiff_replay::runner::{Launch, RunError, RunRequest, replay};
 use inferdiff_replay::source::Selection;
+use inferdiff_schemas::run::ladder::Ladder;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Limits;
 use inferdiff_schemas::run::probes::Asking;
+use inferdiff_schemas::run::verdicts::Verdicts;
 use inferdiff_schemas::run::write_json;
 
 use super::labels::Criteria;
-use super::{Ended, Failure, amount, interpreter, library, now, print, print_json, runtimes};
+use super::progress::Progress;
+use super::{
+    Ended, Failure, amount, interpreter, library, models, now, print, print_json, runtimes,
+};
 
 /// Replay a capture down a ladder of stages and judge each against the first.
 ///
@@ -28,16 +30,16 @@ use super::{Ended, Failure, amount, interpreter, library, now, print, print_json
 #[derive(Args)]
 pub struct ReplayArgs {
     /// The capture's directory.
-    capture: PathBuf,
+    pub(super) capture: PathBuf,
     /// The key of an encrypted capture. What the run keeps of it (outputs) is not encrypted.
     #[arg(long, value_name = "FILE")]
-    encryption_key: Option<PathBuf>,
+    pub(super) encryption_key: Option<PathBuf>,
     /// Model of stages that name none.
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
     /// Built-in ladder or TOML file.
     #[arg(long, value_name = "NAME|FILE", default_value = "onnxruntime-cpu")]
-    ladder: String,
+    pub(super) ladder: String,
     #[command(flatten)]
     criteria: Criteria,
     /// ONNX Runtime library of stages that name none; NAME=FILE of those that call it by name
@@ -49,7 +51,7 @@ pub struct ReplayArgs {
     python: Option<PathBuf>,
     /// Where everything is written; an interrupted run resumes there.
     #[arg(long, value_name = "DIR")]
-    run: PathBuf,
+    pub(super) run: PathBuf,
     /// Only exchanges that meet it; may be given several times. Keys: model, version, status (5xx too),
     /// time (RFC 3339 or date), header:NAME, protocol, outcome, client_request_id, sequence_id, seq,
     /// recorder, path, … Operators: = != < <= > >= ~ (contains).
@@ -110,14 +112,71 @@ enum Keep {
 
 /// Runs `replay`.
 pub fn run(args: &ReplayArgs) -> Ended {
-    let request = request(args)?;
+    asking(args)?;
+    let mut progress = Progress::new();
+    match resolved(args)? {
+        Resolved::One(ladder) => {
+            let request = request(args, *ladder, &[], args.run.clone())?;
+            let verdicts = judged(args, &request, &mut progress)?;
+            if args.json {
+                print_json(&verdicts)?;
+            } else {
+                print(&args.criteria.tell(&verdicts)?)?;
+            }
+            Ok(exit_code(&verdicts))
+        }
+        Resolved::Each(each) => {
+            let filter = conditions(&args.filter)?;
+            for line in models::check(args, &each, &filter)? {
+                progress.line(&line);
+            }
+            let requests = each.into_iter().map(|one| {
+                let own = models::conditions(&one);
+                let run = args.run.join(&one.label);
+                let request = request(args, one.ladder, &own, run)?;
+                Ok((one.label, request))
+            });
+            // Everything that can be wrong is found before the first of them runs.
+            let requests = requests.collect::<Result<Vec<_>, Failure>>()?;
+            let mut codes = Vec::new();
+            let mut all = serde_json::Map::new();
+            for (label, request) in requests {
+                progress.line(&format!("model {label}"));
+                let verdicts = judged(args, &request, &mut progress).map_err(|e| Failure {
+                    code: e.code,
+                    message: format!("model {label}: {}", e.message),
+                })?;
+                codes.push(exit_code(&verdicts));
+                if args.json {
+                    let value = serde_json::to_value(&verdicts).map_err(Failure::usage)?;
+                    all.insert(label, value);
+                } else {
+                    print(&format!(
+                        "model {label}\n{}",
+                        args.criteria.tell(&verdicts)?
+                    ))?;
+                }
+            }
+            if args.json {
+                print_json(&serde_json::json!({ "models": all }))?;
+            }
+            Ok(gravest(codes))
+        }
+    }
+}
+
+/// Replays and judges; `verdicts.json` is written.
+fn judged(
+    args: &ReplayArgs,
+    request: &RunRequest,
+    progress: &mut Progress,
+) -> Result<Verdicts, Failure> {
     let program = std::env::current_exe().map_err(Failure::usage)?;
     let launch = Launch {
         program,
         args: vec!["__stage".to_owned()],
     };
-    let mut progress = Progress::new();
-    let replayed = replay(&request, &launch, &mut |event| progress.show(&event));
+    let replayed = replay(request, &launch, &mut |event| progress.show(&event));
     replayed.map_err(|e| Failure {
         code: if matches!(e, RunError::Start { .. } | RunError::Stopped { .. }) {
             4
@@ -132,40 +191,47 @@ pub fn run(args: &ReplayArgs) -> Ended {
         slice_by: args.criteria.slice_by.clone(),
         ..JudgeOptions::default()
     };
-    let verdicts = judge(&args.run, &options).map_err(Failure::usage)?;
-    write_json(&RunLayout::new(&args.run).verdicts(), &verdicts).map_err(Failure::usage)?;
-    if args.json {
-        print_json(&verdicts)?;
-    } else {
-        print(&args.criteria.tell(&verdicts)?)?;
-    }
-    Ok(exit_code(&verdicts))
+    let verdicts = judge(&request.run, &options).map_err(Failure::usage)?;
+    write_json(&RunLayout::new(&request.run).verdicts(), &verdicts).map_err(Failure::usage)?;
+    Ok(verdicts)
 }
 
-/// Everything that can be wrong is found here, before anything runs.
-fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
-    let asking = asking(args)?;
-    let metrics = args.criteria.metrics();
+/// The ladder, or one for each model.
+fn resolved(args: &ReplayArgs) -> Result<Resolved, Failure> {
     let given = Given {
         model: args.model.clone(),
-        metrics,
+        metrics: args.criteria.metrics(),
         labels: args.criteria.labels()?,
     };
     let runtimes = runtimes::all(
         library::find_all(&args.library)?,
         interpreter::find(args.python.as_deref()),
     );
-    let ladder = resolve(&args.ladder, &given, &runtimes).map_err(Failure::usage)?;
+    resolve_each(&args.ladder, &given, &runtimes).map_err(Failure::usage)
+}
+
+fn conditions(texts: &[String]) -> Result<Vec<Condition>, Failure> {
+    let filter = texts.iter().map(|text| Condition::parse(text));
+    filter.collect::<Result<_, _>>().map_err(Failure::usage)
+}
+
+/// Everything that can be wrong is found here, before anything runs. An exchange must meet `own`
+/// beside what the arguments say.
+fn request(
+    args: &ReplayArgs,
+    ladder: Ladder,
+    own: &[String],
+    run: PathBuf,
+) -> Result<RunRequest, Failure> {
+    let asking = asking(args)?;
     // Production joins the ladder when the capture has been read.
     let names = ladder.stages.iter().map(|s| s.name.as_str());
     args.criteria.check_stage(names.chain(["recorded"]))?;
     for metric in &ladder.metrics {
         Metric::parse(metric).map_err(Failure::usage)?;
     }
-    let filter = args.filter.iter().map(|text| Condition::parse(text));
-    let filter = filter
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(Failure::usage)?;
+    let mut filter = conditions(&args.filter)?;
+    filter.extend(conditions(own)?);
     let sample = args.sample.as_deref().map(amount::share).transpose();
     let sample = sample.map_err(|why| Failure::usage(format!("--sample {why}")))?;
     let memory = args.memory_limit.as_deref().map(amount::bytes).transpose();
@@ -191,7 +257,7 @@ fn request(args: &ReplayArgs) -> Result<RunRequest, Failure> {
         asking,
         capture: args.capture.clone(),
         encryption_key: args.encryption_key.clone(),
-        run: args.run.clone(),
+        run,
         ladder,
         selection: Selection {
             filter,
@@ -245,88 +311,4 @@ fn environment() -> BTreeMap<String, String> {
         read("/proc/sys/kernel/osrelease").trim().to_owned(),
     );
     out
-}
-
-/// Bars on a terminal, a line per stage elsewhere.
-struct Progress {
-    bars: Option<MultiProgress>,
-    total: u64,
-    stages: HashMap<String, ProgressBar>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let bars = std::io::stderr().is_terminal().then(MultiProgress::new);
-        Self {
-            bars,
-            total: 0,
-            stages: HashMap::new(),
-        }
-    }
-
-    fn line(&self, text: &str) {
-        match &self.bars {
-            Some(bars) => {
-                let _ = bars.println(text);
-            }
-            None => {
-                let _ = writeln!(std::io::stderr(), "{text}");
-            }
-        }
-    }
-
-    fn show(&mut self, event: &Event<'_>) {
-        match event {
-            Event::Planned {
-                requests,
-                left_out,
-                stages,
-            } => {
-                self.total = *requests;
-                let left: Vec<_> = left_out
-                    .iter()
-                    .map(|(why, n)| format!("{n} {why}"))
-                    .collect();
-                let left = if left.is_empty() {
-                    "none".to_owned()
-                } else {
-                    left.join(", ")
-                };
-                let n = stages.len();
-                self.line(&format!(
-                    "{requests} exchanges, {n} stages; left out: {left}"
-                ));
-            }
-            Event::Progress { stage, done } => {
-                let Some(bars) = &self.bars else { return };
-                let total = self.total;
-                let bar = self.stages.entry((*stage).to_owned()).or_insert_with(|| {
-                    let style = "{prefix:24} {bar:30} {pos}/{len} {per_sec} {eta}";
-                    let bar = bars
-                        .add(ProgressBar::new(total))
-                        .with_prefix((*stage).to_owned());
-                    bar.set_style(
-                        ProgressStyle::with_template(style).expect("the template is a constant"),
-                    );
-                    bar.enable_steady_tick(Duration::from_millis(250));
-                    bar
-                });
-                bar.set_position(*done);
-            }
-            Event::Ended { stage, status } => {
-                if let Some(bar) = self.stages.remove(*stage) {
-                    bar.finish_and_clear();
-                }
-                let why = status
-                    .reason
-                    .as_ref()
-                    .map_or_else(String::new, |r| format!(": {r}"));
-                let state = format!("{:?}", status.state).to_lowercase();
-                let (open, replay) = (status.open_seconds, status.replay_seconds);
-                self.line(&format!(
-                    "stage {stage}: {state} (opened in {open:.2} s, replayed in {replay:.2} s){why}"
-                ));
-            }
-        }
-    }
 }

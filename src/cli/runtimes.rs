@@ -4,6 +4,7 @@ use inferdiff_replay::runtime::{OnnxReference, OnnxRuntime, Paddle, Recorded, Ru
 
 use super::interpreter::Interpreters;
 use super::library::Libraries;
+use crate::endpoint::Endpoint;
 
 /// All of them. `libraries` are ONNX Runtime's, `pythons` are the interpreters of stages that name none.
 pub fn all(libraries: Libraries, pythons: Interpreters) -> Runtimes {
@@ -19,5 +20,6 @@ pub fn all(libraries: Libraries, pythons: Interpreters) -> Runtimes {
             default_python: pythons.onnx,
         })
         .with(Recorded)
+        .with(Endpoint)
         .with(Scripted)
 }

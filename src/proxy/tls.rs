@@ -74,14 +74,14 @@ impl Connector {
     /// A sentence naming what cannot be used.
     pub fn new(host: &str, ca: Option<&Path>) -> Result<Self, String> {
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|e| format!("--upstream: `{host}` is no name that TLS can check: {e}"))?;
+            .map_err(|e| format!("`{host}` is no name that TLS can check: {e}"))?;
         let mut roots = RootCertStore::empty();
         match ca {
             Some(path) => {
-                for certificate in read_certificates("--upstream-ca", path)? {
+                for certificate in read_certificates("trusted certificates", path)? {
                     roots
                         .add(certificate)
-                        .map_err(|e| format!("--upstream-ca {}: {e}", path.display()))?;
+                        .map_err(|e| format!("trusted certificates {}: {e}", path.display()))?;
                 }
             }
             None => {
@@ -90,7 +90,7 @@ impl Connector {
                 if roots.is_empty() {
                     return Err(
                         "the system has no trusted certificates: install ca-certificates \
-                                or give --upstream-ca FILE"
+                                or name a file of them"
                             .to_owned(),
                     );
                 }

@@ -27,7 +27,7 @@ impl Upstream {
     /// # Errors
     /// A sentence saying what is not understood.
     pub fn parse(url: &str, ca: Option<&Path>) -> Result<Self, String> {
-        let fail = |why: &str| Err(format!("--upstream {url}: {why}"));
+        let fail = |why: &str| Err(format!("{url}: {why}"));
         let (rest, tls) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (rest, false),
             (_, Some(rest)) => (rest, true),
@@ -53,7 +53,7 @@ impl Upstream {
             return fail("it names no host");
         }
         if ca.is_some() && !tls {
-            return fail("--upstream-ca needs an https:// upstream");
+            return fail("trusted certificates mean nothing without https://");
         }
         Ok(Self {
             tls: tls.then(|| Connector::new(host, ca)).transpose()?,

@@ -11,6 +11,7 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use inferdiff_schemas::wire::{model_route, percent_encoded};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -31,14 +32,10 @@ pub struct Wanted {
 impl Wanted {
     /// The route for a model that was seen under `protocol`; `None` where the protocol has none.
     pub fn of(protocol: &str, model: &str, version: Option<&str>) -> Option<Self> {
-        let encoded = encode(model);
         let route = if protocol.starts_with("oip-rest") || protocol.starts_with("triton-") {
-            match version {
-                Some(v) => format!("/v2/models/{encoded}/versions/{}", encode(v)),
-                None => format!("/v2/models/{encoded}"),
-            }
+            model_route(model, version)
         } else if protocol == "tfs-rest" {
-            format!("/v1/models/{encoded}/metadata")
+            format!("/v1/models/{}/metadata", percent_encoded(model))
         } else {
             return None;
         };
@@ -48,17 +45,6 @@ impl Wanted {
             version: version.map(str::to_owned),
         })
     }
-}
-
-fn encode(name: &str) -> String {
-    name.bytes()
-        .map(|b| match b {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
-                char::from(b).to_string()
-            }
-            _ => format!("%{b:02X}"),
-        })
-        .collect()
 }
 
 /// An answer longer than this is no metadata.

@@ -51,6 +51,13 @@ impl Gravity {
     }
 }
 
+/// The code of several runs, the gravest of theirs, in the order of [`exit_code`].
+pub fn gravest(codes: impl IntoIterator<Item = u8>) -> u8 {
+    let order = [0, 3, 4, 1];
+    let place = |code: &u8| order.iter().position(|c| c == code).unwrap_or(order.len());
+    codes.into_iter().max_by_key(place).unwrap_or(0)
+}
+
 /// 1 a stage affects for the worse or may affect; else 4 a stage failed; else 3 a stage is
 /// inconclusive, or unavailable and not optional, or nothing was judged; else 0.
 pub fn exit_code(verdicts: &Verdicts) -> u8 {

@@ -28,7 +28,7 @@ use inferdiff_schemas::run::{RunFileError, read_json};
 
 use crate::labels::{Joined, join, key_of};
 
-pub use exit::{Gravity, exit_code};
+pub use exit::{Gravity, exit_code, gravest};
 
 /// Criteria that replace those of the run.
 #[derive(Debug, Clone, Default)]

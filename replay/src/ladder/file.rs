@@ -1,5 +1,5 @@
-//! A ladder file as written: TOML → [`File`]. Unknown keys are errors, and what is not built yet is
-//! refused by name: a key that does nothing would be a lie.
+//! A ladder file as written: TOML → [`File`]. Unknown keys are errors: a key that does nothing would be
+//! a lie.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,15 +7,11 @@ use std::path::PathBuf;
 use inferdiff_schemas::Datatype;
 use inferdiff_schemas::run::ladder::{TensorMapping, TensorSource};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use toml::Spanned;
 
 use super::written::{Key, Keys};
-use super::{hint, suggest};
+use super::{hint, models, suggest};
 use crate::mapping::check_axes;
-
-/// A key that the design knows and this build does not.
-type NotYet = Option<Spanned<IgnoredAny>>;
 
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +25,8 @@ struct Tables {
     #[serde(default)]
     tolerance: BTreeMap<String, toml::Table>,
     labels: Option<Labels>,
-    models: NotYet,
+    #[serde(default)]
+    models: BTreeMap<String, models::Table>,
 }
 
 /// A stage's table, each key with its place.
@@ -44,6 +41,8 @@ pub(super) struct File {
     pub metric: Vec<Metric>,
     pub tolerance: BTreeMap<String, toml::Table>,
     pub labels: Option<Labels>,
+    /// By label; empty where the capture has one model.
+    pub models: BTreeMap<String, models::Table>,
 }
 
 /// Keys that stages of every runtime have.
@@ -109,12 +108,6 @@ impl File {
                 None => what,
             }
         })?;
-        if let Some(at) = &tables.models {
-            let line = line(text, at.span().start);
-            return Err(format!(
-                "line {line}: `models` (a stage has one model) is not supported yet"
-            ));
-        }
         let stage = tables.stage.into_iter();
         Ok(Self {
             base: tables.base,
@@ -125,6 +118,7 @@ impl File {
             metric: tables.metric,
             tolerance: tables.tolerance,
             labels: tables.labels,
+            models: tables.models,
         })
     }
 }
@@ -249,13 +243,6 @@ mod tests {
             assert!(told.contains(&format!("did you mean `{hint}`?")), "{told}");
             assert!(told.starts_with("line "), "{told}");
         }
-    }
-
-    #[test]
-    fn what_is_not_built_yet_is_refused_by_name_and_never_ignored() {
-        let told = why("models = [\"a\"]\n");
-        assert!(told.contains("`models`") && told.contains("not supported yet"));
-        assert!(told.starts_with("line "), "{told}");
     }
 
     #[test]

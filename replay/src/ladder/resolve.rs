@@ -1,11 +1,12 @@
 //! Nothing inherited, nothing implied: what `run.json` keeps.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use inferdiff_schemas::run::ladder::{Labels, Ladder, MetricSpec};
 
-use super::{BUILTIN, LadderError, builtin, criteria, file, hint, stage};
+use super::models::{OfModel, Resolved};
+use super::{BUILTIN, LadderError, builtin, criteria, file, hint, models, stage};
 use crate::runtime::Runtimes;
 
 /// What the command line says beside the ladder; it wins over the file.
@@ -19,6 +20,20 @@ pub struct Given {
     pub labels: Option<Labels>,
 }
 
+/// [`resolve_each`] for whoever takes one ladder.
+///
+/// # Errors
+/// As there, and where the file has `[models]`.
+pub fn resolve(name: &str, given: &Given, runtimes: &Runtimes) -> Result<Ladder, LadderError> {
+    match resolve_each(name, given, runtimes)? {
+        Resolved::One(ladder) => Ok(*ladder),
+        Resolved::Each(_) => Err(LadderError {
+            place: name.to_owned(),
+            why: "it has [models], which only `replay` reads".to_owned(),
+        }),
+    }
+}
+
 /// Reads a built-in ladder by name or a file by path, and resolves it. Relative paths in a file are
 /// relative to that file. Each runtime reads its own keys. Everything that can be wrong without
 /// running anything is found here.
@@ -26,14 +41,43 @@ pub struct Given {
 /// # Errors
 /// [`LadderError`]: no such ladder, unknown keys (with the nearest known one), inheritance in a
 /// circle, repeated or unusable names, files that are not there, criteria that cannot be read.
-pub fn resolve(name: &str, given: &Given, runtimes: &Runtimes) -> Result<Ladder, LadderError> {
+pub fn resolve_each(
+    name: &str,
+    given: &Given,
+    runtimes: &Runtimes,
+) -> Result<Resolved, LadderError> {
     let fail = |why: String| LadderError {
         place: name.to_owned(),
         why,
     };
     let (text, folder) = read(name).map_err(&fail)?;
     let ladder = file::File::parse(&text).map_err(&fail)?;
-    resolved(name, ladder, &folder, given, runtimes).map_err(&fail)
+    if ladder.models.is_empty() {
+        let none = BTreeMap::new();
+        let one = resolved(name, ladder, ("", &none), &folder, given, runtimes);
+        return one.map(|l| Resolved::One(Box::new(l))).map_err(&fail);
+    }
+    if given.model.is_some() {
+        return Err(fail(
+            "it has [models], one model file for each: leave --model out".to_owned(),
+        ));
+    }
+    let each = ladder.models.iter().map(|(label, table)| {
+        let file = models::file_of(label, table, &ladder)?;
+        let stages = (label.as_str(), table.stages());
+        let ladder = resolved(name, file, stages, &folder, given, runtimes)
+            .map_err(|why| format!("[models.{label}]: {why}"))?;
+        let (name, version) = table.of(label);
+        Ok(OfModel {
+            label: label.clone(),
+            name,
+            version,
+            ladder,
+        })
+    });
+    let each = each.collect::<Result<Vec<_>, _>>().map_err(&fail)?;
+    models::apart(&each).map_err(&fail)?;
+    Ok(Resolved::Each(each))
 }
 
 fn read(name: &str) -> Result<(String, PathBuf), String> {
@@ -56,6 +100,7 @@ fn read(name: &str) -> Result<(String, PathBuf), String> {
 fn resolved(
     name: &str,
     ladder: file::File,
+    (label, models): (&str, &BTreeMap<String, PathBuf>),
     folder: &Path,
     given: &Given,
     runtimes: &Runtimes,
@@ -69,6 +114,7 @@ fn resolved(
         return Err("it has no [[stage]]; the first one is the reference".to_owned());
     }
     names(&written)?;
+    models::put_models(label, models, &mut written)?;
     let model = given.model.clone().or(ladder.model.map(|m| folder.join(m)));
     let mut stages = Vec::with_capacity(written.len());
     for one in &written {
@@ -111,19 +157,25 @@ fn names(stages: &[file::Stage]) -> Result<(), String> {
     let mut seen = HashSet::new();
     for stage in stages {
         let name = stage.name.as_str();
-        let usable = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        // A name of dots alone would leave the run's folder.
-        if !name.chars().all(usable) || name.starts_with('.') || name.is_empty() {
-            return Err(format!(
-                "stage name `{name}` must be letters, digits, `.`, `_`, `-` and not begin with \
-                 `.`: it names a folder"
-            ));
-        }
+        folder_name("stage name", name)?;
         if !seen.insert(name) {
             return Err(format!(
                 "two stages are called `{name}` (those of `base` count too)"
             ));
         }
+    }
+    Ok(())
+}
+
+/// A name that a folder of the run can have.
+pub(super) fn folder_name(what: &str, name: &str) -> Result<(), String> {
+    let usable = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    // A name of dots alone would leave the run's folder.
+    if !name.chars().all(usable) || name.starts_with('.') || name.is_empty() {
+        return Err(format!(
+            "{what} `{name}` must be letters, digits, `.`, `_`, `-` and not begin with `.`: it names a \
+             folder"
+        ));
     }
     Ok(())
 }
@@ -301,6 +353,61 @@ mod tests {
         let from = |name: &str| &stages[7].outputs[name].from;
         assert_eq!(*from("logits"), TensorSource::Index(0));
         assert_eq!(*from("prob"), TensorSource::Name("softmax".into()));
+    }
+
+    #[test]
+    fn several_models_have_a_ladder_each() {
+        let each = |text: &str| -> Result<Vec<OfModel>, LadderError> {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("ladder.toml");
+            std::fs::write(&path, text).unwrap();
+            for file in ["m.onnx", "own.onnx", "third.onnx"] {
+                std::fs::write(dir.path().join(file), "").unwrap();
+            }
+            match resolve_each(path.to_str().unwrap(), &Given::default(), &runtimes())? {
+                Resolved::Each(each) => Ok(each),
+                Resolved::One(_) => panic!("it has [models]"),
+            }
+        };
+        let stages = one("model = \"m.onnx\"") + "[[stage]]\nname = \"b\"\ninherits = \"a\"\n";
+        let text = stages.clone()
+            + "[[metric]]\nspec = \"top1\"\n[models.first]\n[models.second]\nname = \"x y\"\n\
+               version = \"2\"\nmetric = [{ spec = \"topk:k=3\" }]\n[models.second.stages]\n\
+               b = \"own.onnx\"\n";
+        let [first, second] = &each(&text).unwrap()[..] else {
+            panic!("two models");
+        };
+        let model = |of: &OfModel, i: usize| {
+            let model = of.ladder.stages[i].model.as_ref().unwrap();
+            model.file_name().unwrap().to_str().unwrap().to_owned()
+        };
+        assert_eq!((&*first.name, &first.version), ("first", &None));
+        assert_eq!(
+            (model(first, 0), model(first, 1)),
+            ("m.onnx".into(), "m.onnx".into())
+        );
+        assert_eq!(first.ladder.metrics[0].spec, "top1");
+        assert_eq!(
+            (&*second.name, second.version.as_deref()),
+            ("x y", Some("2"))
+        );
+        assert_eq!(
+            (model(second, 0), model(second, 1)),
+            ("m.onnx".into(), "own.onnx".into())
+        );
+        assert_eq!(second.ladder.metrics[0].spec, "topk:k=3");
+
+        let why = |models: &str| each(&(stages.clone() + models)).unwrap_err().why;
+        assert!(why("[models.a.stages]\nbb = \"own.onnx\"\n").contains("did you mean `b`?"));
+        assert!(why("[models.a]\nversions = \"2\"\n").contains("did you mean `version`?"));
+        assert!(why("[models.\"a/b\"]\n").contains("folder"));
+        assert!(
+            why("[models.a]\n[models.b]\nname = \"a\"\nversion = \"1\"\n").contains("both claim")
+        );
+        let told = resolve("none.toml", &Given::default(), &runtimes());
+        assert!(told.is_err());
+        let told = ladder(&(stages.clone() + "[models.a]\n")).unwrap_err();
+        assert!(told.why.contains("--model"), "{told}");
     }
 
     #[test]

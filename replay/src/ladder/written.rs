@@ -68,6 +68,15 @@ impl Written<'_> {
         Ok(path.map(|p| self.folder.join(p)))
     }
 
+    /// Takes the path of a file out, absolute; it must be there.
+    ///
+    /// # Errors
+    /// As [`Self::take`]; there is no such file.
+    pub fn file(&mut self, key: &str) -> Result<Option<PathBuf>, String> {
+        let path = self.path(key)?;
+        path.map(|p| criteria::existing(key, &p)).transpose()
+    }
+
     /// The path of the stage's model: its own `model`, else the ladder's, else `--model`'s; nothing
     /// is looked at.
     ///

@@ -105,12 +105,12 @@ pub(super) fn status(raw: &RawExchange, row: &mut Exchange) -> bool {
             .or_else(|| raw.response_header(name))
     };
     row.grpc_status = field("grpc-status").and_then(|s| s.parse().ok());
-    row.grpc_message = field("grpc-message").map(percent_decoded);
+    row.grpc_message = field("grpc-message").map(grpc_message);
     row.grpc_status.is_none_or(|s| s == 0)
 }
 
-/// As gRPC asks of readers: malformed escapes stay as they are, bytes that are not UTF-8 are replaced.
-fn percent_decoded(text: &str) -> String {
+/// The text of a `grpc-message`, as gRPC asks of readers: malformed escapes stay as they are, bytes that are not UTF-8 are replaced.
+pub fn grpc_message(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -130,7 +130,7 @@ fn percent_decoded(text: &str) -> String {
 mod tests {
     #[test]
     fn a_status_message_is_percent_decoded_leniently() {
-        let decoded = super::percent_decoded;
+        let decoded = super::grpc_message;
         assert_eq!(decoded("a%20b%C3%A4"), "a bä");
         assert_eq!(decoded("50% of %zz %4"), "50% of %zz %4");
         assert_eq!(decoded("%ff"), "\u{fffd}");

@@ -74,6 +74,11 @@ const CREDENTIALS: [&str; 8] = [
     "x-amz-security-token",
 ];
 
+/// Whether a header carries credentials.
+pub fn carries_credentials(header: &str) -> bool {
+    CREDENTIALS.contains(&header.to_ascii_lowercase().as_str())
+}
+
 impl Keep {
     /// Keeps one more header, of requests and of answers.
     ///
@@ -81,7 +86,7 @@ impl Keep {
     /// It carries credentials.
     pub fn header(&mut self, name: &str) -> Result<(), String> {
         let name = name.to_ascii_lowercase();
-        if CREDENTIALS.contains(&name.as_str()) {
+        if carries_credentials(&name) {
             return Err(format!("`{name}` carries credentials and is never kept"));
         }
         for list in [&mut self.request_headers, &mut self.response_headers] {

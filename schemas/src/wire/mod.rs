@@ -4,6 +4,7 @@
 //! its raw body and the reason. What each protocol's decoder does, and what is kept raw:
 //! `docs/protocols.md`.
 
+mod ask;
 mod binary;
 mod coding;
 mod data;
@@ -12,6 +13,7 @@ mod grpc;
 mod json;
 mod keep;
 mod little_endian;
+mod metadata_grpc;
 mod models;
 mod named;
 mod nest;
@@ -36,13 +38,18 @@ mod sse;
 mod text;
 mod tfs;
 
+pub use ask::{Answered, Ask, decode_grpc_answer, encode_grpc_request, encode_request};
 pub use binary::{BinaryHeader, binary_header};
+pub use grpc::grpc_message;
 pub use json::{OipRequest, OipResponse, RequestedOutput, decode_request, decode_response};
-pub use keep::{BodyPolicy, Keep};
+pub use keep::{BodyPolicy, Keep, carries_credentials};
+pub use metadata_grpc::{
+    model_metadata_request, read_model_metadata, read_ready, read_server_metadata, ready_request,
+};
 pub use models::{Models, Signature, TensorMetadata};
 pub use redact::{HASH_PARAMETER, TensorPolicy, TensorRules};
-pub use respond::{EncodedResponse, encode_response};
-pub use route::{Infer, infer_route};
+pub use respond::{Encoded, encode_response};
+pub use route::{Infer, infer_route, model_route, percent_encoded};
 pub use row::decode;
 
 use crate::tensor::{MAX_PAYLOAD_BYTES, Payload, Tensor};

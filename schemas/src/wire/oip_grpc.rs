@@ -68,7 +68,7 @@ pub(super) fn stream_response(side: Side<'_>, row: &mut Exchange) -> Result<Deco
 
 /// Repeated messages: parameters, tensors with theirs, outputs asked for, raw contents.
 const REQUEST: [Path<'_>; 6] = [&[4], &[5], &[5, 4], &[6], &[6, 2], &[7]];
-const RESPONSE: [Path<'_>; 4] = [&[4], &[5], &[5, 4], &[6]];
+pub(super) const RESPONSE: [Path<'_>; 4] = [&[4], &[5], &[5, 4], &[6]];
 const STREAM_RESPONSE: [Path<'_>; 4] = [&[2, 4], &[2, 5], &[2, 5, 4], &[2, 6]];
 
 type Part = (Option<String>, Option<String>, Vec<Tensor>);

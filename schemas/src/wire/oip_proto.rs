@@ -1,4 +1,4 @@
-//! The messages of `inference.GRPCInferenceService`, as much of them as a recorder reads.
+//! The messages of `inference.GRPCInferenceService`, as much of them as is read or written here.
 //!
 //! Source: `grpc_predict_v2.proto` of the Open Inference Protocol and Triton's `grpc_service.proto`.
 
@@ -110,4 +110,53 @@ pub(super) struct InferTensorContents {
     pub fp64_contents: Vec<f64>,
     #[prost(bytes = "bytes", repeated, tag = "8")]
     pub bytes_contents: Vec<Bytes>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ServerMetadataResponse {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+    #[prost(string, repeated, tag = "3")]
+    pub extensions: Vec<String>,
+}
+
+/// `ModelMetadataRequest` and `ModelReadyRequest`, which have the same fields.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelRequest {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub version: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelReadyResponse {
+    #[prost(bool, tag = "1")]
+    pub ready: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct ModelMetadataResponse {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, repeated, tag = "2")]
+    pub versions: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub platform: String,
+    #[prost(message, repeated, tag = "4")]
+    pub inputs: Vec<TensorMetadataMessage>,
+    #[prost(message, repeated, tag = "5")]
+    pub outputs: Vec<TensorMetadataMessage>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct TensorMetadataMessage {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(string, tag = "2")]
+    pub datatype: String,
+    #[prost(int64, repeated, tag = "3")]
+    pub shape: Vec<i64>,
 }

@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::WireError;
 use crate::tensor::{Datatype, Tensor};
 
-/// A response body and, where it carries blobs, the length of its JSON header.
+/// A body and, where it carries blobs, the length of its JSON header.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedResponse {
+pub struct Encoded {
     /// The body.
     pub body: Bytes,
     /// Value of `Inference-Header-Content-Length`; `None` = all JSON.
@@ -28,37 +28,58 @@ pub fn encode_response(
     version: &str,
     id: Option<&str>,
     outputs: &[(Tensor, bool)],
-) -> Result<EncodedResponse, WireError> {
+) -> Result<Encoded, WireError> {
     let mut blobs = Vec::new();
-    let mut described = Vec::with_capacity(outputs.len());
-    for (tensor, binary) in outputs {
-        let data = tensor.data.as_deref().unwrap_or_default();
-        let mut entry = json!({
-            "name": tensor.name,
-            "datatype": tensor.datatype.name(),
-            "shape": tensor.shape,
-        });
-        if *binary {
-            entry["parameters"] = json!({ "binary_data_size": data.len() });
-            blobs.extend_from_slice(data);
-        } else {
-            entry["data"] = values(tensor, data)?;
-        }
-        described.push(entry);
-    }
+    let entries = outputs.iter().map(|(tensor, binary)| {
+        let out = binary.then_some(&mut blobs);
+        describe(tensor, Map::new(), out)
+    });
+    let entries = entries.collect::<Result<Vec<_>, _>>()?;
     let mut response = json!({ "model_name": model, "model_version": version });
     if let Some(id) = id {
         response["id"] = id.into();
     }
-    response["outputs"] = described.into();
-    let mut body = serde_json::to_vec(&response).map_err(WireError::new)?;
+    response["outputs"] = entries.into();
     let any_binary = outputs.iter().any(|(_, binary)| *binary);
-    let header_length = any_binary.then_some(body.len());
-    body.extend_from_slice(&blobs);
-    Ok(EncodedResponse {
-        body: body.into(),
-        header_length,
-    })
+    Encoded::of(&response, any_binary.then_some(&blobs))
+}
+
+impl Encoded {
+    /// A header and the blobs behind it; `None` = all JSON.
+    pub(super) fn of(header: &Value, blobs: Option<&Vec<u8>>) -> Result<Self, WireError> {
+        let mut body = serde_json::to_vec(header).map_err(WireError::new)?;
+        let header_length = blobs.map(|_| body.len());
+        body.extend_from_slice(blobs.map_or(&[], Vec::as_slice));
+        Ok(Self {
+            body: body.into(),
+            header_length,
+        })
+    }
+}
+
+/// A tensor as JSON. Its data goes to the end of `blobs`, or into the JSON where there are none.
+pub(super) fn describe(
+    tensor: &Tensor,
+    mut parameters: Map<String, Value>,
+    blobs: Option<&mut Vec<u8>>,
+) -> Result<Value, WireError> {
+    let data = tensor.data.as_deref().unwrap_or_default();
+    let mut entry = json!({
+        "name": tensor.name,
+        "datatype": tensor.datatype.name(),
+        "shape": tensor.shape,
+    });
+    match blobs {
+        Some(blobs) => {
+            parameters.insert("binary_data_size".to_owned(), data.len().into());
+            blobs.extend_from_slice(data);
+        }
+        None => entry["data"] = values(tensor, data)?,
+    }
+    if !parameters.is_empty() {
+        entry["parameters"] = parameters.into();
+    }
+    Ok(entry)
 }
 
 fn values(tensor: &Tensor, data: &[u8]) -> Result<Value, WireError> {
@@ -68,7 +89,7 @@ fn values(tensor: &Tensor, data: &[u8]) -> Result<Value, WireError> {
             return Ok(shown);
         }
         Err(WireError(format!(
-            "output `{name}` holds {v}, which JSON cannot carry: ask for it with binary_data"
+            "tensor `{name}` holds {v}, which JSON cannot carry: send it as binary data"
         )))
     };
     macro_rules! each {
@@ -111,12 +132,12 @@ fn strings(name: &str, data: &[u8]) -> Result<Vec<Value>, WireError> {
         let length = u32::from_le_bytes(*prefix) as usize;
         let element = tail.get(..length).ok_or_else(|| {
             WireError(format!(
-                "output `{name}`: a BYTES element points past the end"
+                "tensor `{name}`: a BYTES element points past the end"
             ))
         })?;
         let text = std::str::from_utf8(element).map_err(|_| {
             WireError(format!(
-                "output `{name}` is not UTF-8: ask for it with binary_data"
+                "tensor `{name}` is not UTF-8: send it as binary data"
             ))
         })?;
         out.push(text.into());

@@ -14,6 +14,27 @@ pub fn infer_route(path: &str) -> Option<Infer> {
     triton_route(path, "infer")
 }
 
+/// The route of a model, `/v2/models/M[/versions/V]`; `/infer` and `/ready` stand behind it.
+pub fn model_route(model: &str, version: Option<&str>) -> String {
+    let model = percent_encoded(model);
+    match version {
+        Some(version) => format!("/v2/models/{model}/versions/{}", percent_encoded(version)),
+        None => format!("/v2/models/{model}"),
+    }
+}
+
+/// A path segment of RFC 3986's unreserved characters.
+pub fn percent_encoded(name: &str) -> String {
+    name.bytes()
+        .map(|b| match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(b).to_string()
+            }
+            _ => format!("%{b:02X}"),
+        })
+        .collect()
+}
+
 /// `/v2/models/M[/versions/V]/ACTION`.
 pub(super) fn triton_route(path: &str, action: &str) -> Option<Infer> {
     let rest = path.strip_prefix("/v2/models/")?;
