@@ -201,22 +201,23 @@ fn add(data: &mut StageData, rows: &[Comparison], (requests, index): Requests<'_
         let beyond = row.violations > 0 || row.outcome != Outcome::Compared;
         data.beyond_tolerance += u64::from(beyond);
         summarise(data, row, beyond);
-        data.items
-            .entry(row.output.clone())
-            .or_default()
-            .push(ItemData {
-                request,
-                item: row.item,
-                reference: row.reference_top1,
-                stage: row.stage_top1,
-                compared: row.outcome == Outcome::Compared,
-                tie: row.reference_tie || row.stage_tie,
-                bits_equal: row.bits_equal,
-                beyond,
-                max_abs: row.max_abs,
-                lead: row.reference_margin,
-                classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
-            });
+        let item = ItemData {
+            request,
+            item: row.item,
+            reference: row.reference_top1,
+            stage: row.stage_top1,
+            compared: row.outcome == Outcome::Compared,
+            tie: row.reference_tie || row.stage_tie,
+            bits_equal: row.bits_equal,
+            beyond,
+            max_abs: row.max_abs,
+            lead: row.reference_margin,
+            classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
+        };
+        match data.items.get_mut(&row.output) {
+            Some(items) => items.push(item),
+            None => drop(data.items.insert(row.output.clone(), vec![item])),
+        }
     }
     for outcome in worst.values() {
         *data.outcomes.entry(outcome.name().to_owned()).or_default() += 1;

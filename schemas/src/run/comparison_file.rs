@@ -243,46 +243,80 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
             array.is_valid($i).then(|| array.value($i))
         }};
     }
+    let outcomes = text("outcome");
+    let recorder = text("recorder");
+    let seq = u64s("seq");
+    let item = u32s("item");
+    let output = text("output");
+    let error = text("error");
+    let datatype = text("datatype");
+    let elements = u64s("elements");
+    let bits_equal = bools("bits_equal");
+    let production_equal = bools("production_equal");
+    let max_abs = f64s("max_abs");
+    let mean_abs = f64s("mean_abs");
+    let p50_abs = f64s("p50_abs");
+    let p99_abs = f64s("p99_abs");
+    let p999_abs = f64s("p999_abs");
+    let max_rel = f64s("max_rel");
+    let rel_l2 = f64s("rel_l2");
+    let cosine = f64s("cosine");
+    let log_norm_ratio = f64s("log_norm_ratio");
+    let max_ulp = u64s("max_ulp");
+    let violations = u64s("violations");
+    let rtol = f64s("rtol");
+    let atol = f64s("atol");
+    let nonfinite_mismatches = u64s("nonfinite_mismatches");
+    let nonfinite_matched = u64s("nonfinite_matched");
+    let worst_index = u64s("worst_index");
+    let reference_top1 = u32s("reference_top1");
+    let stage_top1 = u32s("stage_top1");
+    let reference_margin = f64s("reference_margin");
+    let reference_tie = bools("reference_tie");
+    let stage_tie = bools("stage_tie");
     let shape = column("shape").as_list::<i32>();
+    let dimensions = shape.values().as_primitive::<Int64Type>().values();
+    let offsets = shape.value_offsets();
+    let start = |i: usize| usize::try_from(offsets[i]).expect("Arrow offsets are never negative");
     let mut ulids = Ulids::default();
     for i in 0..batch.num_rows() {
-        let outcome = text("outcome").value(i);
+        let outcome = outcomes.value(i);
         rows.push(Comparison {
             recorder: ulids
-                .parse(text("recorder").value(i))
+                .parse(recorder.value(i))
                 .map_err(|e| e.to_string())?,
-            seq: u64s("seq").value(i),
-            item: u32s("item").value(i),
-            output: text("output").value(i).to_owned(),
+            seq: seq.value(i),
+            item: item.value(i),
+            output: output.value(i).to_owned(),
             outcome: Outcome::from_name(outcome)
                 .ok_or_else(|| format!("unknown outcome `{outcome}`"))?,
-            error: maybe!(text("error"), i).map(str::to_owned),
-            datatype: text("datatype").value(i).to_owned(),
-            shape: shape.value(i).as_primitive::<Int64Type>().values().to_vec(),
-            elements: u64s("elements").value(i),
-            bits_equal: bools("bits_equal").value(i),
-            production_equal: maybe!(bools("production_equal"), i),
-            max_abs: maybe!(f64s("max_abs"), i),
-            mean_abs: maybe!(f64s("mean_abs"), i),
-            p50_abs: maybe!(f64s("p50_abs"), i),
-            p99_abs: maybe!(f64s("p99_abs"), i),
-            p999_abs: maybe!(f64s("p999_abs"), i),
-            max_rel: maybe!(f64s("max_rel"), i),
-            rel_l2: maybe!(f64s("rel_l2"), i),
-            cosine: maybe!(f64s("cosine"), i),
-            log_norm_ratio: maybe!(f64s("log_norm_ratio"), i),
-            max_ulp: maybe!(u64s("max_ulp"), i),
-            violations: u64s("violations").value(i),
-            rtol: f64s("rtol").value(i),
-            atol: f64s("atol").value(i),
-            nonfinite_mismatches: u64s("nonfinite_mismatches").value(i),
-            nonfinite_matched: u64s("nonfinite_matched").value(i),
-            worst_index: maybe!(u64s("worst_index"), i),
-            reference_top1: maybe!(u32s("reference_top1"), i),
-            stage_top1: maybe!(u32s("stage_top1"), i),
-            reference_margin: maybe!(f64s("reference_margin"), i),
-            reference_tie: bools("reference_tie").value(i),
-            stage_tie: bools("stage_tie").value(i),
+            error: maybe!(error, i).map(str::to_owned),
+            datatype: datatype.value(i).to_owned(),
+            shape: dimensions[start(i)..start(i + 1)].to_vec(),
+            elements: elements.value(i),
+            bits_equal: bits_equal.value(i),
+            production_equal: maybe!(production_equal, i),
+            max_abs: maybe!(max_abs, i),
+            mean_abs: maybe!(mean_abs, i),
+            p50_abs: maybe!(p50_abs, i),
+            p99_abs: maybe!(p99_abs, i),
+            p999_abs: maybe!(p999_abs, i),
+            max_rel: maybe!(max_rel, i),
+            rel_l2: maybe!(rel_l2, i),
+            cosine: maybe!(cosine, i),
+            log_norm_ratio: maybe!(log_norm_ratio, i),
+            max_ulp: maybe!(max_ulp, i),
+            violations: violations.value(i),
+            rtol: rtol.value(i),
+            atol: atol.value(i),
+            nonfinite_mismatches: nonfinite_mismatches.value(i),
+            nonfinite_matched: nonfinite_matched.value(i),
+            worst_index: maybe!(worst_index, i),
+            reference_top1: maybe!(reference_top1, i),
+            stage_top1: maybe!(stage_top1, i),
+            reference_margin: maybe!(reference_margin, i),
+            reference_tie: reference_tie.value(i),
+            stage_tie: stage_tie.value(i),
         });
     }
     Ok(())
