@@ -106,7 +106,7 @@ def workload(release: Path, folder: Path, width: int, layers: int, batch: int, r
     reading = float(printed(tool, "read", capture)) / requests
     peers = Path(__file__).with_name("replay_peers.py")
     some = min(requests, 3000 if batch == 1 else 500)
-    seconds = json.loads(printed(sys.executable, peers, folder / "mlp.onnx", capture, some))
+    seconds = json.loads(printed(sys.executable, peers, folder / "mlp.onnx", capture, str(some)))
     theirs = seconds.pop("pyarrow reading")
     print(f"{title}: reading {reading * 1e6:.2f} us/request, pyarrow {theirs * 1e6:.2f} us")
     for name, peer in seconds.items():
