@@ -282,9 +282,7 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
     for i in 0..batch.num_rows() {
         let outcome = outcomes.value(i);
         rows.push(Comparison {
-            recorder: ulids
-                .parse(recorder.value(i))
-                .map_err(|e| e.to_string())?,
+            recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
             seq: seq.value(i),
             item: item.value(i),
             output: output.value(i).to_owned(),
