@@ -60,6 +60,10 @@ impl Kernel for Add<'_> {
     /// The largest |r−t| of the block.
     type Out = f64;
 
+    #[expect(
+        clippy::needless_range_loop,
+        reason = "lanes of several arrays side by side"
+    )]
     #[inline(always)]
     fn run(self) -> f64 {
         let Rule { rtol, atol, small } = self.rule;
