@@ -71,7 +71,7 @@ impl Kernel for Add<'_> {
         let mut s = *self.lanes;
         let mut largest = [0f64; LANES];
         // A loop for each statistic: what a compiler unrolls whole becomes one vector instruction,
-        // and a loop over lanes with all of them in it is too long for that (ten times slower).
+        // and a loop over lanes with all of them in it is too long for that (four times slower).
         for ((r, t), d) in r.iter().zip(t).zip(d) {
             let (a, b) = (r.map(f64::abs), t.map(f64::abs));
             for l in 0..LANES {
