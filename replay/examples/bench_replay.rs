@@ -16,6 +16,7 @@ use inferdiff_schemas::capture::{
 };
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Datatype, Exchange, Tensor};
+use ort::ep::CPU;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
@@ -74,7 +75,8 @@ fn capture(dir: &Path, requests: usize, batch: usize, width: usize) {
     writer.close(&mut ledger, String::new()).unwrap();
 }
 
-/// Two sessions (off, all) over all inputs, borrowed; prints CPU seconds of the loop alone.
+/// Two sessions with the options of the ladder's stages (off, all), over all inputs, borrowed; prints
+/// CPU seconds of the loop alone.
 fn bare(library: &Path, model: &Path, dir: &Path) {
     let capture = Capture::open(Arc::new(Disk), dir).unwrap();
     let mut inputs = Vec::new();
@@ -98,10 +100,20 @@ fn bare(library: &Path, model: &Path, dir: &Path) {
         .build()
         .unwrap();
     let mut seconds = 0.0;
-    for level in [GraphOptimizationLevel::Disable, GraphOptimizationLevel::All] {
+    let stages = [
+        (GraphOptimizationLevel::Disable, "1"),
+        (GraphOptimizationLevel::All, "0"),
+    ];
+    for (level, no_prepacking) in stages {
         let mut session = Session::builder(&environment)
             .unwrap()
             .with_optimization_level(level)
+            .unwrap()
+            .with_memory_pattern(false)
+            .unwrap()
+            .with_config_entry("session.disable_prepacking", no_prepacking)
+            .unwrap()
+            .with_execution_providers([CPU::default().with_arena_allocator(false).build()])
             .unwrap()
             .with_intra_threads(1)
             .unwrap()

@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 use inferdiff_schemas::Tensor;
 use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Role, Signature};
-use ort::session::{Session, SessionInputValue};
+use ort::logging::LogLevel;
+use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
 
 use super::library::Library;
 use super::log::SessionLog;
@@ -18,6 +19,7 @@ pub(super) struct OnnxPredictor {
     signature: Signature,
     evidence: Evidence,
     log: SessionLog,
+    run_options: RunOptions<NoSelectedOutputs>,
     /// One buffer per input, for bytes that came misaligned.
     aligned: Vec<Vec<u64>>,
 }
@@ -36,6 +38,8 @@ impl OnnxPredictor {
         options.extend(without.config(&stage.options, &trace));
         let signature = signature::read(&opened.session)
             .map_err(|e| failed(format!("ONNX Runtime does not tell its signature: {e}")))?;
+        let run_options = warnings_only()
+            .map_err(|e| failed(format!("ONNX Runtime refuses to log less: {e}")))?;
         let evidence = Evidence {
             runtime: "onnxruntime".to_owned(),
             library: Some(library.path.display().to_string()),
@@ -55,9 +59,18 @@ impl OnnxPredictor {
             aligned: vec![Vec::new(); signature.inputs.len()],
             signature,
             evidence,
+            run_options,
             log: opened.log,
         })
     }
+}
+
+/// A session logs at level Info for the sake of its passes, and a run that inherits the level tells of
+/// each of its beginnings.
+fn warnings_only() -> Result<RunOptions<NoSelectedOutputs>, ort::Error> {
+    let mut options = RunOptions::new()?;
+    options.set_log_level(LogLevel::Warning)?;
+    Ok(options)
 }
 
 impl Predictor for OnnxPredictor {
@@ -80,7 +93,7 @@ impl Predictor for OnnxPredictor {
         }
         let outputs = self
             .session
-            .run(values)
+            .run_with_options(values, &self.run_options)
             .map_err(|e| InferError::Engine(e.to_string()))?;
         self.signature
             .outputs
