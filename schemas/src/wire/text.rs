@@ -16,8 +16,11 @@ pub(super) enum Bare {
 /// UTF-8, with Python's bare `NaN` and `Infinity` replaced where there are any.
 pub(super) fn readable(json: &[u8], bare: Bare) -> Result<Cow<'_, str>, WireError> {
     let text = std::str::from_utf8(json).map_err(|e| WireError(format!("JSON: {e}")))?;
-    let any = memchr::memmem::find(json, b"NaN").is_some()
-        || memchr::memmem::find(json, b"Infinity").is_some();
+    let mut beginnings = memchr::memchr2_iter(b'N', b'I', json);
+    let any = beginnings.any(|at| {
+        let rest = &json[at..];
+        rest.starts_with(b"NaN") || rest.starts_with(b"Infinity")
+    });
     Ok(if any {
         Cow::Owned(replaced(text, bare))
     } else {
