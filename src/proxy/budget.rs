@@ -79,6 +79,9 @@ impl Budget {
 impl Permit {
     /// Takes `bytes` more; false (and nothing taken) where the budget has not so much left.
     pub fn grow(&mut self, bytes: u64) -> bool {
+        if bytes == 0 {
+            return true;
+        }
         let limit = self.budget.limit;
         let taken = self.budget.held.fetch_update(Relaxed, Relaxed, |held| {
             held.checked_add(bytes).filter(|&after| after <= limit)
@@ -96,7 +99,8 @@ impl Permit {
 
     /// The recorder has it from now on.
     pub fn hand_over(&mut self) {
-        if !std::mem::replace(&mut self.handed_over, true) {
+        // Only who waits asks for it.
+        if self.budget.block && !std::mem::replace(&mut self.handed_over, true) {
             self.budget.handed_over.fetch_add(self.bytes, Relaxed);
         }
     }
@@ -117,8 +121,16 @@ impl Permit {
 
     /// Takes over another share of the same budget.
     pub fn absorb(&mut self, other: Option<Self>) {
-        if let Some(mut other) = other {
-            self.bytes += std::mem::take(&mut other.bytes);
+        let Some(mut other) = other else {
+            return;
+        };
+        let bytes = std::mem::take(&mut other.bytes);
+        self.bytes += bytes;
+        let handed_over = &self.budget.handed_over;
+        match (self.handed_over, other.handed_over) {
+            (true, false) => drop(handed_over.fetch_add(bytes, Relaxed)),
+            (false, true) => drop(handed_over.fetch_sub(bytes, Relaxed)),
+            _ => {}
         }
     }
 

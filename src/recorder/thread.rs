@@ -62,7 +62,7 @@ pub(super) struct Thread {
     ledger: Ledger,
     budget: Arc<Budget>,
     /// Memory of exchanges that are buffered and not yet on disk.
-    held: Vec<Permit>,
+    held: Option<Permit>,
     /// The problem that was logged last: one line a problem, not one a checkpoint.
     logged: Option<String>,
     state: Arc<State>,
@@ -98,7 +98,7 @@ impl Thread {
             models: Models::default(),
             ledger: Ledger::default(),
             budget,
-            held: Vec::new(),
+            held: None,
             logged: None,
             state,
             want,
@@ -253,7 +253,10 @@ impl Thread {
                 // What is held now is the decoded exchange, not the bytes that it came from.
                 permit.resize(weight(&exchange));
                 self.writer.append(exchange);
-                self.held.push(permit);
+                match &mut self.held {
+                    Some(held) => held.absorb(Some(permit)),
+                    None => self.held = Some(permit),
+                }
             }
             Err(_) => self.ledger.drop("decode_panic", 1),
         }
@@ -394,7 +397,7 @@ impl Thread {
                 }
             }
         }
-        self.held.clear();
+        self.held = None;
         self.state.update(|books| books.oldest = None);
         self.publish();
     }
