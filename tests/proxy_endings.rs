@@ -744,7 +744,7 @@ fn memory_beside_the_bodies_is_counted() {
     let taken = tap.taken.lock().unwrap();
     let raw = &taken[0].raw;
     let frames = raw.request_body.frames.capacity() * size_of::<inferdiff_schemas::Frame>();
-    let trailers = raw.request_trailers.len() * 64;
+    let trailers = raw.request_trailers.held();
     assert_eq!(
         (raw.request_body.frames.len(), raw.request_trailers.len()),
         (3000, 101)

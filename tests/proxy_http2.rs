@@ -265,7 +265,7 @@ fn answers_are_equal_with_and_without_the_proxy() {
             t.raw
                 .request_headers
                 .iter()
-                .filter(|(n, _)| n == "x-a")
+                .filter(|(n, _)| *n == "x-a")
                 .count(),
             2
         );

@@ -12,6 +12,7 @@ use ulid::Ulid;
 
 use crate::capture::{Capture, CaptureMeta, Layout, Projection, find_last};
 use crate::exchange::{Exchange, Outcome};
+use crate::headers::Headers;
 use crate::raw::{Frame, RawBody, RawExchange};
 use crate::wire::{Keep, Models, decode};
 use memory::Memory;
@@ -151,7 +152,7 @@ fn both(path: &str, headers: &[(&str, &str)], data: &[u8]) -> Exchange {
     models
         .learn("m", None, &metadata)
         .expect("the constant is metadata");
-    let headers: Vec<(String, Bytes)> = headers
+    let headers: Headers = headers
         .iter()
         .map(|(n, v)| ((*n).to_owned(), Bytes::copy_from_slice(v.as_bytes())))
         .collect();
@@ -178,11 +179,11 @@ fn both(path: &str, headers: &[(&str, &str)], data: &[u8]) -> Exchange {
         query: None,
         request_headers: headers.clone(),
         request_body: body.clone(),
-        request_trailers: Vec::new(),
+        request_trailers: Headers::default(),
         status: Some(200),
         response_headers: headers.clone(),
         response_body,
-        response_trailers: Vec::new(),
+        response_trailers: Headers::default(),
         outcome,
         error: None,
         sample_rate: 1.0,

@@ -22,6 +22,7 @@ pub mod capture;
 pub mod digest;
 pub mod exchange;
 pub mod fuzz;
+pub mod headers;
 pub mod raw;
 pub mod run;
 pub mod secret;
@@ -31,5 +32,6 @@ pub mod wire;
 pub mod xxh3;
 
 pub use exchange::{Exchange, Message, Outcome};
+pub use headers::Headers;
 pub use raw::{Frame, RawBody, RawExchange};
 pub use tensor::{Datatype, Payload, Tensor, TensorError};

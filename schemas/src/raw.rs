@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::exchange::Outcome;
+use crate::headers::Headers;
 
 /// Where a piece of a body ended and when it crossed the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,20 +71,20 @@ pub struct RawExchange {
     /// The query as sent, without `?`. Never stored whole: see `wire::Keep`.
     pub query: Option<String>,
     /// Request headers as sent.
-    pub request_headers: Vec<(String, Bytes)>,
+    pub request_headers: Headers,
     /// The request's body.
     pub request_body: RawBody,
     /// Trailers of the request (after its last chunk or DATA frame), as sent.
-    pub request_trailers: Vec<(String, Bytes)>,
+    pub request_trailers: Headers,
     /// Status of the final answer, if one came.
     pub status: Option<u16>,
     /// Response headers as sent.
-    pub response_headers: Vec<(String, Bytes)>,
+    pub response_headers: Headers,
     /// The response's body.
     pub response_body: RawBody,
     /// Trailers of the response, as sent. gRPC states its status here, or in the headers of an
     /// answer without a body.
-    pub response_trailers: Vec<(String, Bytes)>,
+    pub response_trailers: Headers,
     /// How it ended.
     pub outcome: Outcome,
     /// What went wrong, in words, where `outcome` is not complete.
@@ -95,24 +96,16 @@ pub struct RawExchange {
 impl RawExchange {
     /// The first request header of that name, ASCII case ignored, if it is valid UTF-8.
     pub fn request_header(&self, name: &str) -> Option<&str> {
-        header(&self.request_headers, name)
+        self.request_headers.get(name)
     }
 
     /// The first response header of that name, ASCII case ignored, if it is valid UTF-8.
     pub fn response_header(&self, name: &str) -> Option<&str> {
-        header(&self.response_headers, name)
+        self.response_headers.get(name)
     }
 
     /// The first response trailer of that name, ASCII case ignored, if it is valid UTF-8.
     pub fn response_trailer(&self, name: &str) -> Option<&str> {
-        header(&self.response_trailers, name)
+        self.response_trailers.get(name)
     }
-}
-
-fn header<'a>(headers: &'a [(String, Bytes)], name: &str) -> Option<&'a str> {
-    headers
-        .iter()
-        .find(|(n, _)| n.eq_ignore_ascii_case(name))
-        .and_then(|(_, v)| std::str::from_utf8(v).ok())
-        .map(str::trim_ascii)
 }

@@ -15,7 +15,7 @@ use inferdiff_schemas::raw::{RawBody, RawExchange};
 use inferdiff_schemas::wire::{
     BinaryHeader, Keep, Models, decode, decode_request, decode_response, encode_response,
 };
-use inferdiff_schemas::{Datatype, Exchange, Outcome, Tensor};
+use inferdiff_schemas::{Datatype, Exchange, Headers, Outcome, Tensor};
 use proptest::prelude::*;
 use ulid::Ulid;
 
@@ -32,10 +32,10 @@ fn raw(request: &[u8], response: &[u8], header: Option<String>) -> RawExchange {
         request_headers: headers.into_iter().collect(),
         request_body: RawBody::whole(request.to_vec()),
         status: Some(200),
-        response_headers: Vec::new(),
+        response_headers: Headers::default(),
         response_body: RawBody::whole(response.to_vec()),
-        request_trailers: Vec::new(),
-        response_trailers: Vec::new(),
+        request_trailers: Headers::default(),
+        response_trailers: Headers::default(),
         outcome: Outcome::Complete,
         error: None,
         sample_rate: 1.0,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use inferdiff_schemas::raw::{RawBody, RawExchange};
 use inferdiff_schemas::wire::{Keep, Models, decode};
-use inferdiff_schemas::{Exchange, Message, Outcome, Payload, Tensor};
+use inferdiff_schemas::{Exchange, Headers, Message, Outcome, Payload, Tensor};
 use serde_json::Value;
 use ulid::Ulid;
 
@@ -28,10 +28,12 @@ fn cases() -> Vec<PathBuf> {
     all
 }
 
-fn fields(value: &Value) -> Vec<(String, Bytes)> {
+fn fields(value: &Value) -> Headers {
     let object = value.as_object().unwrap();
-    let pair = |(k, v): (&String, &Value)| (k.clone(), v.as_str().unwrap().to_owned().into());
-    object.iter().map(pair).collect()
+    object
+        .iter()
+        .map(|(k, v)| (k, v.as_str().unwrap()))
+        .collect()
 }
 
 fn load(path: &Path) -> (RawExchange, Models, Value) {
@@ -51,7 +53,7 @@ fn load(path: &Path) -> (RawExchange, Models, Value) {
         query: None,
         request_headers: fields(&case["request_headers"]),
         request_body: body("request"),
-        request_trailers: Vec::new(),
+        request_trailers: Headers::default(),
         status: Some(200),
         response_headers: fields(&case["response_headers"]),
         response_body: body("response"),

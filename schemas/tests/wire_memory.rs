@@ -14,10 +14,9 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use bytes::Bytes;
 use inferdiff_schemas::raw::{RawBody, RawExchange};
 use inferdiff_schemas::wire::{Keep, Models, decode};
-use inferdiff_schemas::{Exchange, Outcome};
+use inferdiff_schemas::{Exchange, Headers, Outcome};
 use ulid::Ulid;
 
 struct Counting;
@@ -45,10 +44,7 @@ static ALLOCATOR: Counting = Counting;
 
 /// Decodes and returns the row and the most bytes that were held beside the body.
 fn cost(path: &str, content_type: &str, body: &[u8]) -> (Exchange, usize) {
-    let headers = vec![(
-        "content-type".to_owned(),
-        Bytes::from(content_type.to_owned()),
-    )];
+    let headers: Headers = [("content-type", content_type)].into_iter().collect();
     let raw = RawExchange {
         seq: 0,
         arrived_at_ns: 0,
@@ -59,11 +55,11 @@ fn cost(path: &str, content_type: &str, body: &[u8]) -> (Exchange, usize) {
         query: None,
         request_headers: headers.clone(),
         request_body: RawBody::whole(body.to_vec()),
-        request_trailers: Vec::new(),
+        request_trailers: Headers::default(),
         status: Some(200),
         response_headers: headers,
         response_body: RawBody::whole(body.to_vec()),
-        response_trailers: Vec::new(),
+        response_trailers: Headers::default(),
         outcome: Outcome::Complete,
         error: None,
         sample_rate: 1.0,

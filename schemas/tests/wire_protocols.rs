@@ -9,22 +9,18 @@
 
 use std::io::Write;
 
-use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use inferdiff_schemas::raw::{Frame, RawBody, RawExchange};
 use inferdiff_schemas::wire::{Keep, Models, decode};
-use inferdiff_schemas::{Exchange, Outcome};
+use inferdiff_schemas::{Exchange, Headers, Outcome};
 use serde_json::json;
 use ulid::Ulid;
 
-type Headers<'a> = &'a [(&'a str, &'a str)];
+type Fields<'a> = &'a [(&'a str, &'a str)];
 
-fn raw(path: &str, headers: Headers<'_>, request: &[u8], response: &[u8]) -> RawExchange {
-    let headers: Vec<(String, Bytes)> = headers
-        .iter()
-        .map(|(n, v)| ((*n).to_owned(), Bytes::from((*v).to_owned())))
-        .collect();
+fn raw(path: &str, headers: Fields<'_>, request: &[u8], response: &[u8]) -> RawExchange {
+    let headers: Headers = headers.iter().copied().collect();
     RawExchange {
         seq: 0,
         arrived_at_ns: 0,
@@ -35,11 +31,11 @@ fn raw(path: &str, headers: Headers<'_>, request: &[u8], response: &[u8]) -> Raw
         query: None,
         request_headers: headers.clone(),
         request_body: RawBody::whole(request.to_vec()),
-        request_trailers: Vec::new(),
+        request_trailers: Headers::default(),
         status: Some(200),
         response_headers: headers,
         response_body: RawBody::whole(response.to_vec()),
-        response_trailers: Vec::new(),
+        response_trailers: Headers::default(),
         outcome: Outcome::Complete,
         error: None,
         sample_rate: 1.0,
@@ -57,7 +53,7 @@ fn gzip(data: &[u8]) -> Vec<u8> {
 }
 
 const OIP: &str = "/v2/models/m/infer";
-const GRPC: Headers<'static> = &[
+const GRPC: Fields<'static> = &[
     ("content-type", "application/grpc"),
     ("grpc-encoding", "gzip"),
 ];

@@ -1,6 +1,6 @@
 //! Finds the end of a chunked body without changing a byte of it.
 
-use bytes::Bytes;
+use inferdiff_schemas::Headers;
 
 use super::head::{HeadError, MAX_FIELDS};
 
@@ -9,7 +9,7 @@ use super::head::{HeadError, MAX_FIELDS};
 pub struct ChunkWalker {
     state: State,
     line: Vec<u8>,
-    trailers: Vec<(String, Bytes)>,
+    trailers: Headers,
     trailer_bytes: usize,
 }
 
@@ -74,10 +74,10 @@ impl ChunkWalker {
                             if self.trailer_bytes > MAX_LINE || self.trailers.len() == MAX_FIELDS {
                                 return refuse("it has more than 16 KiB or 128 fields of trailers");
                             }
-                            let Some(field) = field(text) else {
+                            let Some((name, value)) = field(text) else {
                                 return refuse("a trailer is no field");
                             };
-                            self.trailers.push(field);
+                            self.trailers.push(name, value);
                         }
                         self.state = Self::after_line(&self.state, text)?;
                     }
@@ -114,7 +114,7 @@ impl ChunkWalker {
     }
 
     /// The trailers seen so far.
-    pub fn into_trailers(self) -> Vec<(String, Bytes)> {
+    pub fn into_trailers(self) -> Headers {
         self.trailers
     }
 
@@ -126,7 +126,7 @@ impl ChunkWalker {
 
 /// Name and value of a trailer line; `None` where it is folded, has no name, or holds what no
 /// field may (RFC 9110 §5).
-fn field(line: &[u8]) -> Option<(String, Bytes)> {
+fn field(line: &[u8]) -> Option<(&str, &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
     let token = |b: &u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(b);
@@ -134,8 +134,7 @@ fn field(line: &[u8]) -> Option<(String, Bytes)> {
     if name.is_empty() || !name.iter().all(token) || !value.iter().all(text) {
         return None;
     }
-    let name = std::str::from_utf8(name).ok()?.to_owned();
-    Some((name, Bytes::copy_from_slice(value)))
+    Some((std::str::from_utf8(name).ok()?, value))
 }
 
 #[cfg(test)]
@@ -161,8 +160,8 @@ mod tests {
         );
         let mut walker = ChunkWalker::default();
         walker.walk(body, |_| {}).unwrap();
-        let x = ("X".to_owned(), Bytes::from("y"));
-        assert_eq!(walker.into_trailers(), [x]);
+        let x: Headers = [("X", "y")].into_iter().collect();
+        assert_eq!(walker.into_trailers(), x);
     }
 
     #[test]

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use bytes::Bytes;
-use inferdiff_schemas::{Outcome, RawExchange};
+use inferdiff_schemas::{Headers, Outcome, RawExchange};
 
 use super::ProxyOptions;
 use super::tap::{Tap, Ticket};
@@ -38,17 +37,14 @@ impl Arrival {
     }
 }
 
-/// Names and values as sent.
-pub(super) type Pairs = Vec<(String, Bytes)>;
-
 /// An exchange's request line and both heads, for the record.
 #[derive(Default)]
 pub(super) struct Heads {
     pub method: String,
     /// With its query.
     pub target: String,
-    pub request: Pairs,
-    pub response: Pairs,
+    pub request: Headers,
+    pub response: Headers,
 }
 
 /// How the exchange ended, for the record.

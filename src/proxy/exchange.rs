@@ -95,18 +95,17 @@ pub(super) async fn run(
         ticket.end_uncopied();
         return after;
     }
+    let request_headers = head.headers();
     let (method, target) = match head.first {
-        FirstLine::Request {
-            ref method,
-            ref target,
-        } => (method.clone(), target.clone()),
+        FirstLine::Request { method, target } => (method, target),
         FirstLine::Response { .. } => Default::default(),
     };
+    let response_headers = answered.head.as_ref().map(Head::headers);
     let heads = Heads {
         method,
         target,
-        request: head.pairs(),
-        response: answered.head.as_ref().map(Head::pairs).unwrap_or_default(),
+        request: request_headers,
+        response: response_headers.unwrap_or_default(),
     };
     record(context, ticket, arrival, heads, end, request, response);
     after

@@ -1,6 +1,10 @@
 //! Request and response heads, strict where two readers could disagree.
 
+use std::mem::MaybeUninit;
+use std::ops::Range;
+
 use bytes::{Buf, Bytes, BytesMut};
+use inferdiff_schemas::Headers;
 
 /// Why a head is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +20,7 @@ pub struct Head {
     pub first: FirstLine,
     /// 0 or 1.
     pub minor_version: u8,
-    /// Names and values as sent, with each line's place in `raw`.
+    /// Where each line and its parts stand in `raw`.
     pub fields: Vec<Line>,
 }
 
@@ -40,11 +44,9 @@ pub enum FirstLine {
 /// One header line.
 #[derive(Debug, Clone)]
 pub struct Line {
-    /// Name as sent.
-    pub name: String,
-    /// Value without surrounding white space.
-    pub value: Bytes,
-    start: usize,
+    name: Range<usize>,
+    /// Without surrounding white space.
+    value: Range<usize>,
     end: usize,
 }
 
@@ -102,11 +104,15 @@ fn end_of_head(buffer: &[u8]) -> Result<Option<usize>, HeadError> {
 }
 
 fn parse(raw: Bytes, request: bool) -> Result<Head, HeadError> {
-    let mut slots = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut slots = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let refuse = |e: httparse::Error| HeadError(format!("the head is malformed: {e}"));
     let (first, minor_version, fields) = if request {
-        let mut parsed = httparse::Request::new(&mut slots);
-        complete(parsed.parse(&raw).map_err(refuse)?)?;
+        let mut parsed = httparse::Request::new(&mut []);
+        complete(
+            parsed
+                .parse_with_uninit_headers(&raw, &mut slots)
+                .map_err(refuse)?,
+        )?;
         let method = parsed.method.unwrap_or_default().to_owned();
         let target = parsed.path.unwrap_or_default().to_owned();
         let fields = lines(&raw, parsed.headers);
@@ -116,8 +122,12 @@ fn parse(raw: Bytes, request: bool) -> Result<Head, HeadError> {
             fields,
         )
     } else {
-        let mut parsed = httparse::Response::new(&mut slots);
-        complete(parsed.parse(&raw).map_err(refuse)?)?;
+        let mut parsed = httparse::Response::new(&mut []);
+        complete(
+            httparse::ParserConfig::default()
+                .parse_response_with_uninit_headers(&mut parsed, &raw, &mut slots)
+                .map_err(refuse)?,
+        )?;
         let fields = lines(&raw, parsed.headers);
         (
             FirstLine::Response {
@@ -143,23 +153,23 @@ fn complete(status: httparse::Status<usize>) -> Result<(), HeadError> {
     }
 }
 
-fn lines(raw: &Bytes, headers: &[httparse::Header<'_>]) -> Vec<Line> {
+fn lines(raw: &[u8], headers: &[httparse::Header<'_>]) -> Vec<Line> {
+    let base = raw.as_ptr().addr();
+    let place = |part: &[u8]| {
+        // An empty value has no place in the head.
+        let start = part.as_ptr().addr().wrapping_sub(base);
+        let start = if part.is_empty() { 0 } else { start };
+        start..start + part.len()
+    };
     headers
         .iter()
         .map(|h| {
-            let start = h.name.as_ptr().addr() - raw.as_ptr().addr();
-            let after = start + h.name.len();
-            let newline = memchr::memchr(b'\n', &raw[after..]).unwrap_or(0);
-            let value = if h.value.is_empty() {
-                Bytes::new()
-            } else {
-                raw.slice_ref(h.value)
-            };
+            let name = place(h.name.as_bytes());
+            let newline = memchr::memchr(b'\n', &raw[name.end..]).unwrap_or(0);
             Line {
-                name: h.name.to_owned(),
-                value,
-                start,
-                end: after + newline + 1,
+                end: name.end + newline + 1,
+                value: place(h.value),
+                name,
             }
         })
         .collect()
@@ -170,8 +180,8 @@ impl Head {
     pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
-            .filter(move |l| l.name.eq_ignore_ascii_case(name))
-            .map(|l| &l.value[..])
+            .filter(move |l| is(&self.raw[l.name.clone()], name))
+            .map(|l| &self.raw[l.value.clone()])
     }
 
     /// True when a comma-separated field holds that token.
@@ -196,10 +206,9 @@ impl Head {
     pub fn forward(&self, out: &mut Vec<u8>, leave_out: &[&str], add: &[u8]) {
         let mut from = 0;
         for line in &self.fields {
-            if self.is_hop_by_hop(&line.name)
-                || leave_out.iter().any(|n| n.eq_ignore_ascii_case(&line.name))
-            {
-                out.extend_from_slice(&self.raw[from..line.start]);
+            let name = &self.raw[line.name.clone()];
+            if self.is_hop_by_hop(name) || leave_out.iter().any(|n| is(name, n)) {
+                out.extend_from_slice(&self.raw[from..line.name.start]);
                 from = line.end;
             }
         }
@@ -209,9 +218,9 @@ impl Head {
         out.extend_from_slice(b"\r\n");
     }
 
-    fn is_hop_by_hop(&self, name: &str) -> bool {
+    fn is_hop_by_hop(&self, name: &[u8]) -> bool {
         let own = ["connection", "keep-alive", "proxy-connection"];
-        if own.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+        if own.iter().any(|n| is(name, n)) {
             return true;
         }
         // What Connection nominates is of this hop, but framing and routing are not its to take.
@@ -223,29 +232,26 @@ impl Head {
             "te",
             "trailer",
         ];
-        !kept.iter().any(|n| n.eq_ignore_ascii_case(name)) && self.has_token("connection", name)
+        let nominated = |name: &[u8]| {
+            let name = std::str::from_utf8(name);
+            name.is_ok_and(|name| self.has_token("connection", name))
+        };
+        !kept.iter().any(|n| is(name, n)) && nominated(name)
     }
 
-    /// Names and values, for the record. The values share one copy of the head: slices of `raw`
-    /// would keep the whole buffer alive that the socket was read into.
-    pub fn pairs(&self) -> Vec<(String, Bytes)> {
-        let copy = Bytes::copy_from_slice(&self.raw);
-        let start = self.raw.as_ptr().addr();
-        self.fields
+    /// Names and values, for the record: in a copy, because `raw` keeps the whole buffer alive that the
+    /// socket was read into.
+    pub fn headers(&self) -> Headers {
+        let places = self
+            .fields
             .iter()
-            .map(|l| {
-                // An empty value has no place in the head.
-                let at = l
-                    .value
-                    .as_ptr()
-                    .addr()
-                    .saturating_sub(start)
-                    .min(copy.len());
-                let end = (at + l.value.len()).min(copy.len());
-                (l.name.clone(), copy.slice(at..end))
-            })
-            .collect()
+            .map(|l| (l.name.clone(), l.value.clone()));
+        Headers::within(self.raw.to_vec(), places)
     }
+}
+
+fn is(name: &[u8], wanted: &str) -> bool {
+    name.eq_ignore_ascii_case(wanted.as_bytes())
 }
 
 #[cfg(test)]
@@ -269,9 +275,8 @@ mod tests {
             "POST /a?b=c HTTP/1.1\r\nHoSt: x\r\nX-A:  1 \r\nx-a: 2\r\n\r\n"
         );
         assert!(head.keeps_alive());
-        let pairs = head.pairs();
-        let (names, values): (Vec<_>, Vec<_>) =
-            pairs.iter().map(|(n, v)| (n.as_str(), &v[..])).unzip();
+        let headers = head.headers();
+        let (names, values): (Vec<_>, Vec<_>) = headers.iter().unzip();
         assert_eq!(names, ["HoSt", "X-A", "Connection", "x-a", "X-Hop"]);
         assert_eq!(values, [&b"x"[..], b"1", b"keep-alive, X-Hop", b"2", b"y"]);
     }

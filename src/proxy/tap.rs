@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use inferdiff_schemas::RawExchange;
+use inferdiff_schemas::{Headers, RawExchange};
 
 use super::budget::{Budget, Permit};
 
@@ -57,11 +57,7 @@ impl Ticket {
             &raw.response_headers,
             &raw.response_trailers,
         ];
-        let head: usize = heads
-            .into_iter()
-            .flatten()
-            .map(|(n, v)| n.len() + v.len() + 128)
-            .sum();
+        let head: usize = heads.into_iter().map(Headers::held).sum();
         if permit.grow((head + raw.path.len() + 1024) as u64) {
             permit.hand_over();
             self.tap.take(Taken { raw, permit });

@@ -5,10 +5,9 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use inferdiff_schemas::tensor::MAX_PAYLOAD_BYTES;
-use inferdiff_schemas::{Frame, RawBody};
+use inferdiff_schemas::{Frame, Headers, RawBody};
 
 use super::budget::{Budget, Permit, allocated};
-use super::context::Pairs;
 
 /// A body's copy, or the reason why there is none. The same buffer is what the socket is read
 /// into, so that copying costs no copy.
@@ -20,7 +19,7 @@ pub struct Tee {
     gave_up: Option<&'static str>,
     seen: u64,
     frames: Vec<Frame>,
-    trailers: Pairs,
+    trailers: Headers,
     forwarded: Option<Instant>,
     arrived: Instant,
     complete: bool,
@@ -43,7 +42,7 @@ impl Tee {
             gave_up: None,
             seen: 0,
             frames: Vec::new(),
-            trailers: Vec::new(),
+            trailers: Headers::default(),
             forwarded: None,
             arrived,
             complete: false,
@@ -192,7 +191,7 @@ impl Tee {
     }
 
     /// Keeps the trailers.
-    pub fn trailers(&mut self, trailers: Pairs) {
+    pub fn trailers(&mut self, trailers: Headers) {
         self.trailers = trailers;
     }
 
@@ -202,7 +201,7 @@ impl Tee {
     }
 
     /// The copy, the trailers, and the copy's share of the budget.
-    pub fn finish(self) -> (RawBody, Pairs, Option<Permit>) {
+    pub fn finish(self) -> (RawBody, Headers, Option<Permit>) {
         let whole = self.permit.is_some() && self.gave_up.is_none();
         let data = if whole {
             self.buffer.freeze()

@@ -1,9 +1,8 @@
 //! What of an exchange may be kept.
 
-use bytes::Bytes;
-
 use super::redact::TensorRules;
 use crate::exchange::Field;
+use crate::headers::Headers;
 
 /// Which raw bodies a capture keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -99,7 +98,7 @@ impl Keep {
 
     /// The headers of `all` that `allowed` names, in their order; values that are not UTF-8 have
     /// the offending bytes replaced.
-    pub(super) fn headers(allowed: &[String], all: &[(String, Bytes)]) -> Vec<Field> {
+    pub(super) fn headers(allowed: &[String], all: &Headers) -> Vec<Field> {
         all.iter()
             .filter(|(name, _)| allowed.iter().any(|a| a.eq_ignore_ascii_case(name)))
             .map(|(name, value)| {

@@ -9,10 +9,8 @@ mod server;
 mod stream;
 mod upstream;
 
-use bytes::Bytes;
 use http::HeaderMap;
-
-use super::context::Pairs;
+use inferdiff_schemas::Headers;
 
 pub(super) use server::serve;
 
@@ -26,14 +24,9 @@ const MAX_FRAME: u32 = 256 * 1024;
 const SEND_BUFFER: usize = 512 * 1024;
 
 /// Names and values, for the record.
-fn pairs(headers: &HeaderMap) -> Pairs {
+fn fields(headers: &HeaderMap) -> Headers {
     headers
         .iter()
-        .map(|(name, value)| {
-            (
-                name.as_str().to_owned(),
-                Bytes::copy_from_slice(value.as_bytes()),
-            )
-        })
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect()
 }

@@ -11,12 +11,12 @@ use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
-use inferdiff_schemas::Outcome;
+use inferdiff_schemas::{Headers, Outcome};
 
 use super::super::context::{Arrival, Context, End, Heads, record};
 use super::super::tap::Ticket;
 use super::super::tee::Tee;
-use super::pairs;
+use super::fields;
 use super::upstream::Connections;
 
 /// Why an exchange ended before its end, and the reset code that says so to the client.
@@ -65,7 +65,7 @@ enum Side {
 #[derive(Default)]
 struct Answered {
     status: Option<u16>,
-    head: super::super::context::Pairs,
+    head: Headers,
     head_at: Option<Instant>,
     started: bool,
 }
@@ -90,11 +90,11 @@ pub(super) async fn run(
         method: request.method().as_str().to_owned(),
         target,
         request: if budget.is_some() {
-            pairs(request.headers())
+            fields(request.headers())
         } else {
-            Vec::new()
+            Headers::default()
         },
-        response: Vec::new(),
+        response: Headers::default(),
     };
     let mut answered = Answered::default();
     let carried = carry(
@@ -284,7 +284,7 @@ async fn answer(
     answered.head_at = Some(Instant::now());
     answered.status = Some(response.status().as_u16());
     let (parts, mut body) = response.into_parts();
-    answered.head = pairs(&parts.headers);
+    answered.head = fields(&parts.headers);
     let ended = body.is_end_stream();
     let mut to = respond
         .send_response(Response::from_parts(parts, ()), ended)
@@ -359,7 +359,7 @@ async fn pump(
     }
     match from.trailers().await.map_err(Side::From)? {
         Some(trailers) => {
-            tee.trailers(pairs(&trailers));
+            tee.trailers(fields(&trailers));
             to.send_trailers(trailers).map_err(Side::To)?;
         }
         None => to.send_data(Bytes::new(), true).map_err(Side::To)?,
