@@ -12,6 +12,8 @@ const EXACT: [f64; 23] = [
 ];
 /// Up to here every integer is a double.
 const MANTISSA: u64 = 1 << 53;
+/// As many digits never overflow 64 bits.
+const ALWAYS_FIT: usize = 19;
 /// Lists deeper than this are left to the general parser.
 const DEEPEST: usize = 16;
 
@@ -94,24 +96,27 @@ impl Number {
             decimals: None,
             simple: true,
         };
+        let mut point = None;
         for &byte in bytes {
             match byte {
                 b'0'..=b'9' => {
                     let digit = u64::from(byte - b'0');
-                    let more = number
-                        .digits
-                        .checked_mul(10)
-                        .and_then(|n| n.checked_add(digit));
-                    number.simple &= more.is_some();
-                    number.digits = more.unwrap_or_default();
-                    number.decimals = number.decimals.map(|n| n + 1);
+                    number.digits = number.digits.wrapping_mul(10).wrapping_add(digit);
                 }
-                b'.' => number.decimals = Some(0),
+                b'.' => point = Some(number.length),
                 b'-' if number.length == 0 => number.negative = true,
                 b'e' | b'E' | b'+' | b'-' => number.simple = false,
                 _ => break,
             }
             number.length += 1;
+        }
+        number.decimals = point.map(|at| number.length - at - 1);
+        if number.length > ALWAYS_FIT && number.simple {
+            let mut digits = bytes[..number.length].iter().filter(|b| b.is_ascii_digit());
+            let digits = digits.try_fold(0u64, |all, byte| {
+                all.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
+            });
+            number.simple = digits.is_some();
         }
         number
     }
