@@ -157,7 +157,7 @@ fn both(path: &str, headers: &[(&str, &str)], data: &[u8]) -> Exchange {
         .map(|(n, v)| ((*n).to_owned(), Bytes::copy_from_slice(v.as_bytes())))
         .collect();
     let body = RawBody {
-        frames: vec![Frame {
+        frames: smallvec::smallvec![Frame {
             at_ns: 5,
             offset: 0,
             length: data.len() as u64 / 2,

@@ -1,6 +1,7 @@
 //! An exchange as the proxy saw it: bytes and times, nothing decoded.
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::exchange::Outcome;
 use crate::headers::Headers;
@@ -16,6 +17,9 @@ pub struct Frame {
     pub length: u64,
 }
 
+/// The pieces of a body. Most bodies are one.
+pub type Frames = SmallVec<[Frame; 1]>;
+
 /// The captured copy of one body, after transfer coding (chunks) was removed and before content
 /// coding (gzip) is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -25,7 +29,7 @@ pub struct RawBody {
     /// Bytes that crossed the proxy.
     pub seen: u64,
     /// The pieces in which they came; may be empty where the transport has only one.
-    pub frames: Vec<Frame>,
+    pub frames: Frames,
     /// The body ended as its framing says.
     pub complete: bool,
     /// Why the copy is not whole although the body went through (over budget, over limit).
@@ -39,7 +43,7 @@ impl RawBody {
         Self {
             seen: data.len() as u64,
             data,
-            frames: Vec::new(),
+            frames: Frames::new(),
             complete: true,
             gave_up: None,
         }

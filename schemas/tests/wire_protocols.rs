@@ -240,7 +240,8 @@ fn messages_carry_the_time_of_the_piece_that_completed_them() {
             offset,
             length,
         })
-        .to_vec();
+        .into_iter()
+        .collect();
     let e = row(cut);
     let places: Vec<_> = e
         .request_messages

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
+use inferdiff_schemas::raw::Frames;
 use inferdiff_schemas::tensor::MAX_PAYLOAD_BYTES;
 use inferdiff_schemas::{Frame, Headers, RawBody};
 
@@ -18,7 +19,7 @@ pub struct Tee {
     permit: Option<Permit>,
     gave_up: Option<&'static str>,
     seen: u64,
-    frames: Vec<Frame>,
+    frames: Frames,
     trailers: Headers,
     forwarded: Option<Instant>,
     arrived: Instant,
@@ -41,7 +42,7 @@ impl Tee {
             permit: budget.map(Budget::permit),
             gave_up: None,
             seen: 0,
-            frames: Vec::new(),
+            frames: Frames::new(),
             trailers: Headers::default(),
             forwarded: None,
             arrived,
@@ -169,7 +170,7 @@ impl Tee {
         self.gave_up = Some(why);
         self.buffer = BytesMut::new();
         self.charged = 0;
-        self.frames = Vec::new();
+        self.frames = Frames::new();
         if let Some(permit) = &mut self.permit {
             permit.shrink_to(0);
         }

@@ -39,6 +39,21 @@ enum Message {
     Stop,
 }
 
+impl Message {
+    /// What it is to be decoded for, roughly.
+    fn bytes(&self) -> usize {
+        /// Heads, and what every row costs.
+        const EACH: usize = 1024;
+        match self {
+            Self::Taken(taken) => {
+                let raw = &taken.raw;
+                EACH + raw.request_body.data.len() + raw.response_body.data.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
 /// What can change while a recorder runs.
 pub struct Reload {
     /// What is kept.

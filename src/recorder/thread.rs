@@ -21,6 +21,9 @@ use crate::proxy::{Budget, Permit, Taken};
 /// While traffic runs the queue is emptied this often instead of once per exchange: a receiver that
 /// sleeps needs no wake-up call from the proxy's thread.
 const BATCH: Duration = Duration::from_millis(1);
+/// Bytes of exchanges that are decoded before others get their turn: to yield after each small one
+/// costs as much as to decode it.
+const TURN: usize = 8 * 1024;
 /// An idle recorder waits for its next message at most this long before it looks at the clock.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -30,7 +33,7 @@ const MAX_MODELS: usize = 256;
 /// How hard the recorder works.
 #[derive(Clone, Copy, PartialEq)]
 enum Pace {
-    /// At low priority, yielding after every exchange: production's own threads, the model server's
+    /// At low priority, yielding every few exchanges: production's own threads, the model server's
     /// too where it shares the machine, come first.
     Gentle,
     /// As everybody else: more than a quarter of the memory budget is held, and drops are near.
@@ -187,17 +190,22 @@ impl Thread {
 
     /// Handles what is queued, until another pace is needed; true where that includes the end.
     fn drain(&mut self, pace: Pace) -> bool {
+        let mut decoded = 0;
         loop {
-            if pace == Pace::Gentle {
+            if pace == Pace::Gentle && decoded >= TURN {
                 if !self.suits(pace) {
                     return false;
                 }
                 // A burst of ours must not keep a core from those who serve.
                 std::thread::yield_now();
+                decoded = 0;
             }
             match self.messages.try_recv() {
                 Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return true,
-                Ok(message) => self.handle(message),
+                Ok(message) => {
+                    decoded += message.bytes();
+                    self.handle(message);
+                }
                 Err(TryRecvError::Empty) => return false,
             }
             if self.writer.due(Instant::now()) {
