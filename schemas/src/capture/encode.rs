@@ -72,8 +72,9 @@ fn columns(
     }
     let mut recorder = StringBuilder::new();
     let mut digest = FixedSizeBinaryBuilder::with_capacity(exchanges.len(), 16);
+    let mut text = [0; ulid::ULID_LEN];
     for e in exchanges {
-        recorder.append_value(e.recorder.to_string());
+        recorder.append_value(e.recorder.array_to_str(&mut text));
         match &e.input_digest {
             Some(d) => digest.append_value(d)?,
             None => digest.append_null(),

@@ -18,7 +18,7 @@ use crate::tensor::{MAX_PAYLOAD_BYTES, Tensor};
 /// `models` is what is known of the models behind it.
 ///
 /// Never fails and never panics: what cannot be decoded keeps its raw body and the reason.
-pub fn decode(raw: RawExchange, recorder: Ulid, keep: &Keep, models: &Models) -> Exchange {
+pub fn decode(mut raw: RawExchange, recorder: Ulid, keep: &Keep, models: &Models) -> Exchange {
     let mut row = common(&raw, recorder, keep);
     let protocol = Protocol::of(&raw);
     protocol.name().clone_into(&mut row.protocol);
@@ -41,6 +41,9 @@ pub fn decode(raw: RawExchange, recorder: Ulid, keep: &Keep, models: &Models) ->
         "response",
         &mut problems,
     );
+    // Nothing below asks the exchange for them.
+    row.method = std::mem::take(&mut raw.method);
+    row.path = std::mem::take(&mut raw.path);
     row.decode_error = (!problems.is_empty()).then(|| problems.join("; "));
     redact(keep, &mut row);
     row
@@ -232,8 +235,6 @@ fn common(raw: &RawExchange, recorder: Ulid, keep: &Keep) -> Exchange {
         end_ns: raw.end_ns,
         client_request_id: raw.request_header("x-request-id").map(str::to_owned),
         traceparent: raw.request_header("traceparent").map(str::to_owned),
-        method: raw.method.clone(),
-        path: raw.path.clone(),
         query: raw.query.as_deref().and_then(|q| keep.query(q)),
         status: raw.status,
         outcome: raw.outcome,
