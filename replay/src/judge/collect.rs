@@ -148,12 +148,13 @@ fn read(
         against,
         name: folder,
     };
+    let mut cursor = 0;
     for chunk in &manifest.chunks {
         let path = layout.comparisons(&data.name, &chunk.name);
         let Some(rows) = optional(read_comparisons(&path))? else {
             continue;
         };
-        add(&mut data, &rows, requests);
+        add(&mut data, &rows, requests, &mut cursor);
     }
     Ok(data)
 }
@@ -168,17 +169,45 @@ pub(super) fn optional<T>(
     }
 }
 
-fn add(data: &mut StageData, rows: &[Comparison], (requests, index): Requests<'_>) {
-    let mut worst: BTreeMap<(Ulid, u64), Outcome> = BTreeMap::new();
+/// The request of a row. Rows stand in the order of the requests, so that it mostly is the one of the
+/// row before (`cursor`) or the next.
+fn request_of(
+    row: &Comparison,
+    (requests, index): Requests<'_>,
+    cursor: &mut usize,
+) -> Option<usize> {
+    let key = (row.recorder, row.seq);
+    let is = |at: &usize| {
+        let request = requests.get(*at);
+        request.is_some_and(|r| (r.recorder, r.seq) == key)
+    };
+    let near = [*cursor, *cursor + 1].into_iter().find(is);
+    let found = near.or_else(|| index.get(&key).copied());
+    *cursor = found.unwrap_or(*cursor);
+    found
+}
+
+fn add(
+    data: &mut StageData,
+    rows: &[Comparison],
+    (requests, index): Requests<'_>,
+    cursor: &mut usize,
+) {
+    // The rows of an exchange stand together.
+    let mut worst: Vec<(usize, Outcome)> = Vec::new();
     for row in rows {
-        let Some(&request) = index.get(&(row.recorder, row.seq)) else {
+        let Some(request) = request_of(row, (requests, index), cursor) else {
             continue;
         };
-        let entry = worst.entry((row.recorder, row.seq)).or_insert(row.outcome);
-        if *entry == Outcome::Compared
-            || (*entry == Outcome::PartialOutput && row.outcome != Outcome::Compared)
-        {
-            *entry = row.outcome;
+        match worst.last_mut().filter(|(last, _)| *last == request) {
+            None => worst.push((request, row.outcome)),
+            Some((_, entry)) => {
+                if *entry == Outcome::Compared
+                    || (*entry == Outcome::PartialOutput && row.outcome != Outcome::Compared)
+                {
+                    *entry = row.outcome;
+                }
+            }
         }
         data.named.see(row, &requests[request]);
         if data.first_error.is_none() && row.outcome != Outcome::Compared {
@@ -219,7 +248,7 @@ fn add(data: &mut StageData, rows: &[Comparison], (requests, index): Requests<'_
             None => drop(data.items.insert(row.output.clone(), vec![item])),
         }
     }
-    for outcome in worst.values() {
+    for (_, outcome) in worst {
         *data.outcomes.entry(outcome.name().to_owned()).or_default() += 1;
     }
 }

@@ -9,7 +9,7 @@ use arrow_array::builder::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use ulid::Ulid;
 
@@ -150,32 +150,37 @@ pub fn read_requests(path: &Path) -> Result<Vec<RequestRow>, RunFileError> {
     for batch in TableReader::open(path, &SCHEMA)? {
         let batch = batch?;
         let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
-        let text = |name: &str, i: usize| {
-            let array = column(name).as_string::<i32>();
-            array.is_valid(i).then(|| array.value(i).to_owned())
-        };
+        let texts = |name: &str| column(name).as_string::<i32>();
+        let text =
+            |array: &StringArray, i: usize| array.is_valid(i).then(|| array.value(i).to_owned());
         let digest = column("input_digest").as_fixed_size_binary();
+        let (recorder, client_request_id) = (texts("recorder"), texts("client_request_id"));
+        let (model, model_version) = (texts("model"), texts("model_version"));
+        let (headers, shapes) = (texts("request_headers"), texts("shapes"));
+        let sequence_id = texts("sequence_id");
+        let seq = column("seq").as_primitive::<UInt64Type>();
+        let sample_rate = column("sample_rate").as_primitive::<Float64Type>();
+        let arrived_at_ns = column("arrived_at_ns").as_primitive::<Int64Type>();
         for i in 0..batch.num_rows() {
-            let recorder = text("recorder", i).unwrap_or_default();
             rows.push(RequestRow {
                 recorder: ulids
-                    .parse(&recorder)
+                    .parse(recorder.value(i))
                     .map_err(|e| RunFileError::new("read", path, e))?,
-                seq: column("seq").as_primitive::<UInt64Type>().value(i),
-                client_request_id: text("client_request_id", i),
+                seq: seq.value(i),
+                client_request_id: text(client_request_id, i),
                 input_digest: digest.is_valid(i).then(|| {
                     digest
                         .value(i)
                         .try_into()
                         .expect("the column is 16 bytes wide")
                 }),
-                model: text("model", i),
-                model_version: text("model_version", i),
-                request_headers: text("request_headers", i).unwrap_or_default(),
-                sample_rate: column("sample_rate").as_primitive::<Float64Type>().value(i),
-                arrived_at_ns: column("arrived_at_ns").as_primitive::<Int64Type>().value(i),
-                shapes: text("shapes", i).unwrap_or_default(),
-                sequence_id: text("sequence_id", i),
+                model: text(model, i),
+                model_version: text(model_version, i),
+                request_headers: headers.value(i).to_owned(),
+                sample_rate: sample_rate.value(i),
+                arrived_at_ns: arrived_at_ns.value(i),
+                shapes: shapes.value(i).to_owned(),
+                sequence_id: text(sequence_id, i),
             });
         }
     }
