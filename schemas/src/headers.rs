@@ -41,6 +41,14 @@ impl Headers {
         }
     }
 
+    /// None yet, and memory for so many fields and the bytes of their names and values.
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(bytes),
+            fields: Vec::with_capacity(fields),
+        }
+    }
+
     /// Appends a field. One that would end beyond 4 GiB is passed over.
     pub fn push(&mut self, name: &str, value: &[u8]) {
         let at = |n: usize| u32::try_from(n);
@@ -127,15 +135,7 @@ mod tests {
     #[test]
     fn fields_come_back_as_they_were() {
         let text = b"POST / HTTP/1.1\r\nA: x\r\nb:\xff\r\n".to_vec();
-        let taken = Headers::within(
-            text,
-            [
-                (17..18, 20..21),
-                (23..24, 25..26),
-                (1..2, 30..99),
-                (5..4, 0..1),
-            ],
-        );
+        let taken = Headers::within(text, [(17..18, 20..21), (23..24, 25..26), (1..2, 30..99)]);
         let pushed: Headers = [("A", &b"x"[..]), ("b", &b"\xff"[..])]
             .into_iter()
             .collect();

@@ -50,6 +50,11 @@ impl Tee {
         }
     }
 
+    /// False where nothing is ever copied.
+    pub fn is_wanted(&self) -> bool {
+        self.permit.is_some()
+    }
+
     /// Room for the next read of a body that has at most `left` more bytes.
     pub fn room(&mut self, left: u64) -> &mut BytesMut {
         if self.copies() && self.seen + 1 > MAX_PAYLOAD_BYTES {

@@ -25,8 +25,10 @@ const SEND_BUFFER: usize = 512 * 1024;
 
 /// Names and values, for the record.
 fn fields(headers: &HeaderMap) -> Headers {
-    headers
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_bytes()))
-        .collect()
+    let bytes = headers.iter().map(|(n, v)| n.as_str().len() + v.len());
+    let mut fields = Headers::with_capacity(headers.len(), bytes.sum());
+    for (name, value) in headers {
+        fields.push(name.as_str(), value.as_bytes());
+    }
+    fields
 }

@@ -10,7 +10,8 @@ use bytes::Bytes;
 use h2::client::ResponseFuture;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::{Request, Response};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response};
 use inferdiff_schemas::{Headers, Outcome};
 
 use super::super::context::{Arrival, Context, End, Heads, record};
@@ -89,7 +90,7 @@ pub(super) async fn run(
     let mut heads = Heads {
         method: request.method().as_str().to_owned(),
         target,
-        request: if budget.is_some() {
+        request: if up.is_wanted() {
             fields(request.headers())
         } else {
             Headers::default()
@@ -193,6 +194,7 @@ async fn carry(
         gone = reset(respond) => return Err(gone),
     };
     let ended = body.is_end_stream();
+    let framed = is_grpc(&parts.headers);
     let head = Request::from_parts(parts, ());
     let (response, mut to) = connection
         .send
@@ -205,7 +207,7 @@ async fn carry(
                 up.complete();
                 return Ok(());
             }
-            pump(&mut body, &mut to, up).await
+            pump(&mut body, &mut to, up, framed).await
         };
         let receiving = answer(connections, response, respond, down, answered);
         tokio::pin!(sending);
@@ -284,7 +286,10 @@ async fn answer(
     answered.head_at = Some(Instant::now());
     answered.status = Some(response.status().as_u16());
     let (parts, mut body) = response.into_parts();
-    answered.head = fields(&parts.headers);
+    if down.is_wanted() {
+        answered.head = fields(&parts.headers);
+    }
+    let framed = is_grpc(&parts.headers);
     let ended = body.is_end_stream();
     let mut to = respond
         .send_response(Response::from_parts(parts, ()), ended)
@@ -295,7 +300,7 @@ async fn answer(
         down.complete();
         return Ok(());
     }
-    match pump(&mut body, &mut to, down).await {
+    match pump(&mut body, &mut to, down, framed).await {
         Ok(()) => Ok(()),
         Err(Side::From(e)) => Err(upstream(&e)),
         Err(Side::To(e)) => Err(Broken::client(&e)),
@@ -310,11 +315,27 @@ enum Next {
 /// The first piece of a body is handed over without asking for window first, up to this size.
 const UNASKED: usize = 64 * 1024;
 
+/// gRPC by its content type.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE);
+    content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Bytes of a gRPC body's first message with its prefix (a flag and the length, big-endian); 0 where
+/// the piece is too short to tell.
+fn first_message(piece: &[u8]) -> u64 {
+    match piece {
+        [_, a, b, c, d, ..] => 5 + u64::from(u32::from_be_bytes([*a, *b, *c, *d])),
+        _ => 0,
+    }
+}
+
 /// Moves a body and its trailers, as fast as `to` takes them. Ends as soon as `to` is reset.
 async fn pump(
     from: &mut RecvStream,
     to: &mut SendStream<Bytes>,
     tee: &mut Tee,
+    framed: bool,
 ) -> Result<(), Side> {
     let mut first = true;
     loop {
@@ -327,6 +348,9 @@ async fn pump(
         let mut piece = piece.map_err(Side::From)?;
         let length = piece.len();
         tee.wait_for_room(length as u64).await;
+        if first && framed {
+            tee.expect(first_message(&piece));
+        }
         tee.copy(&piece);
         let last = from.is_end_stream();
         if std::mem::take(&mut first) && (1..=UNASKED).contains(&length) {
