@@ -395,3 +395,18 @@ async fn pump(
 fn gone(reset: Result<Reason, h2::Error>) -> h2::Error {
     reset.map_or_else(|e| e, Into::into)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_says_its_length_and_a_piece_of_its_prefix_does_not() {
+        assert_eq!(first_message(&[0, 0, 0, 1, 2]), 5 + 258);
+        assert_eq!(
+            first_message(&[1, 0xff, 0xff, 0xff, 0xff, 7]),
+            5 + 0xffff_ffff
+        );
+        assert_eq!(first_message(&[0, 0, 0, 1]), 0);
+    }
+}
