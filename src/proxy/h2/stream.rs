@@ -347,10 +347,14 @@ async fn pump(
         let Some(piece) = piece else { break };
         let mut piece = piece.map_err(Side::From)?;
         let length = piece.len();
-        tee.wait_for_room(length as u64).await;
-        if first && framed {
-            tee.expect(first_message(&piece));
-        }
+        let message = if first && framed {
+            first_message(&piece)
+        } else {
+            0
+        };
+        // For all of it: who may wait must not give up a copy for want of room.
+        tee.wait_for_room(message.max(length as u64)).await;
+        tee.expect(message);
         tee.copy(&piece);
         let last = from.is_end_stream();
         if std::mem::take(&mut first) && (1..=UNASKED).contains(&length) {
