@@ -85,7 +85,9 @@ impl Tee {
     pub async fn wait_for_room(&self, bytes: u64) {
         let free = self.buffer.capacity() - self.buffer.len();
         if let (Some(permit), true) = (&self.permit, self.copies() && (free as u64) < bytes) {
-            let wanted = bytes.min(BELIEVED as u64).max(self.buffer.len() as u64);
+            let held = self.buffer.len() as u64;
+            let more = bytes.min(BELIEVED as u64).max(held);
+            let wanted = allocated(held + more).saturating_sub(self.charged);
             permit.budget().room(wanted).await;
         }
     }
@@ -222,5 +224,37 @@ impl Tee {
             gave_up: self.gave_up,
         };
         (body, self.trailers, self.permit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_that_may_wait_waits_for_all_that_it_will_hold() {
+        let budget = Budget::new(200_000, true);
+        let mut queued = budget.permit();
+        // What is left is enough for the bytes, and not for what their allocation takes.
+        assert!(queued.grow(90_000));
+        queued.hand_over();
+        let mut tee = Tee::new(Some(&budget), Instant::now());
+        let waited = tokio::time::timeout(
+            std::time::Duration::from_millis(60),
+            tee.wait_for_room(100_000),
+        );
+        assert!(waited.await.is_err());
+        drop(queued);
+        tee.wait_for_room(100_000).await;
+        tee.expect(100_000);
+        let piece = vec![7; 16_384];
+        for sent in (0..100_000).step_by(piece.len()) {
+            let piece = &piece[..piece.len().min(100_000 - sent)];
+            tee.wait_for_room(piece.len() as u64).await;
+            tee.copy(piece);
+        }
+        assert!(allocated(100_000) <= budget.held());
+        let (body, _, _) = tee.finish();
+        assert_eq!((body.gave_up, body.data.len()), (None, 100_000));
     }
 }
