@@ -6,8 +6,10 @@ use std::time::Instant;
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
 use super::context::{Arrival, Context};
+use super::deadline::Deadline;
 use super::exchange::{After, refuse, run};
 use super::h2;
 use super::head::{Head, take};
@@ -40,8 +42,12 @@ pub(super) async fn serve(context: &Arc<Context>, client: TcpStream) {
         return Box::pin(h2::serve(context, client, rest.freeze())).await;
     }
     let mut first = true;
+    let mut waits = Waits {
+        deadline: Deadline::new(),
+        stopping: context.stopping.clone(),
+    };
     loop {
-        match next(context, &mut client, &mut rest, first).await {
+        match next(context, &mut client, &mut rest, first, &mut waits).await {
             Next::Request(head, arrival) => {
                 // Boxed, so that an idle connection does not carry an exchange's state.
                 let exchange = Box::pin(run(context, &mut client, &mut rest, *head, arrival));
@@ -72,9 +78,20 @@ enum Next {
     End,
 }
 
-async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first: bool) -> Next {
+/// What a wait for a request may end with instead.
+struct Waits {
+    deadline: Deadline,
+    stopping: watch::Receiver<bool>,
+}
+
+async fn next(
+    context: &Context,
+    client: &mut Stream,
+    rest: &mut BytesMut,
+    first: bool,
+    Waits { deadline, stopping }: &mut Waits,
+) -> Next {
     let mut arrival = (!rest.is_empty()).then(Arrival::now);
-    let mut stopping = context.stopping.clone();
     // Set at shutdown: how long an idle connection may still begin a request.
     let mut until = None;
     loop {
@@ -120,18 +137,19 @@ async fn next(context: &Context, client: &mut Stream, rest: &mut BytesMut, first
             client.read_buf(rest).await
         };
         tokio::select! {
-            read = tokio::time::timeout(wait, read) => match read {
-                Ok(Ok(n)) if n > 0 => { arrival.get_or_insert_with(Arrival::now); }
+            biased;
+            read = read => match read {
+                Ok(n) if n > 0 => { arrival.get_or_insert_with(Arrival::now); }
                 // Closed, reset, or idle for too long: there is no exchange to speak of.
-                Ok(_) if arrival.is_none() => return Next::Idle,
-                Ok(_) => return Next::End,
-                Err(_) => {
-                    let Some(arrival) = arrival else { return Next::Idle };
-                    let why = "its head did not come in time";
-                    refuse(context, client, arrival, "408 Request Timeout", why).await;
-                    return Next::End;
-                }
+                _ if arrival.is_none() => return Next::Idle,
+                _ => return Next::End,
             },
+            () = deadline.after(wait) => {
+                let Some(arrival) = arrival else { return Next::Idle };
+                let why = "its head did not come in time";
+                refuse(context, client, arrival, "408 Request Timeout", why).await;
+                return Next::End;
+            }
             _ = stopping.changed(), if arrival.is_none() && until.is_none() => {
                 until = Some(Instant::now() + context.options.idle_grace);
             }

@@ -11,6 +11,7 @@ mod budget;
 mod chunked;
 mod connection;
 mod context;
+mod deadline;
 mod exchange;
 mod forward;
 mod framing;

@@ -405,7 +405,11 @@ impl Thread {
                 }
             }
         }
-        self.held = None;
+        let kept = self.writer.kept_bytes();
+        match &mut self.held {
+            Some(held) if kept > 0 => held.resize(kept),
+            held => *held = None,
+        }
         self.state.update(|books| books.oldest = None);
         self.publish();
     }

@@ -164,9 +164,10 @@ impl CaptureWriter {
         self.buffer.push(exchange);
     }
 
-    /// Bytes that buffered exchanges hold.
-    pub fn buffered_bytes(&self) -> u64 {
-        self.buffered_bytes
+    /// Bytes that the empty places of the buffer hold: under load it keeps what it has grown to.
+    pub fn kept_bytes(&self) -> u64 {
+        let empty = self.buffer.capacity() - self.buffer.len();
+        (empty * size_of::<Exchange>()) as u64
     }
 
     /// Exchanges buffered.
@@ -201,7 +202,10 @@ impl CaptureWriter {
         if self.buffer.is_empty() {
             return self.rotate(false, ledger);
         }
-        let exchanges = std::mem::take(&mut self.buffer);
+        // Where it fills before its time the next will be as large: to grow it anew each time is to
+        // copy all of it, and to touch twice as much memory.
+        let full = self.buffered_bytes >= self.options.flush_bytes;
+        let mut exchanges = std::mem::take(&mut self.buffer);
         self.buffered_bytes = 0;
         self.oldest = None;
         // Long streams have several rows but are one exchange: the last part closes its books.
@@ -209,7 +213,12 @@ impl CaptureWriter {
         let mut after = ledger.clone();
         after.in_flight = after.in_flight.saturating_sub(ended);
         after.recorded += ended;
-        match self.write(&exchanges, &after) {
+        let written = self.write(&exchanges, &after);
+        if full {
+            exchanges.clear();
+            self.buffer = exchanges;
+        }
+        match written {
             Ok(()) => {
                 *ledger = after;
                 if self.options.sync == SyncPolicy::Seal {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 
 use super::super::context::{Arrival, Context};
+use super::super::deadline::Deadline;
 use super::super::io::{Rewound, Stream};
 use super::upstream::Connections;
 use super::{CONNECTION_WINDOW, MAX_FRAME, SEND_BUFFER, STREAM_WINDOW, stream};
@@ -42,8 +43,8 @@ pub(in super::super) async fn serve(context: &Arc<Context>, client: Stream, befo
     let mut streams = JoinSet::new();
     let mut stopping = context.stopping.clone();
     let mut going = *stopping.borrow();
+    let mut idle = Deadline::new();
     loop {
-        let idle = tokio::time::sleep(options.idle_timeout);
         tokio::select! {
             accepted = connection.accept() => match accepted {
                 Some(Ok((request, respond))) => {
@@ -64,7 +65,7 @@ pub(in super::super) async fn serve(context: &Arc<Context>, client: Stream, befo
                 going = true;
                 connection.graceful_shutdown();
             }
-            () = idle, if streams.is_empty() => {
+            () = idle.after(options.idle_timeout), if streams.is_empty() => {
                 connection.graceful_shutdown();
                 let _ = tokio::time::timeout(FLUSH, connection.accept()).await;
                 break;
