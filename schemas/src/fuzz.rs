@@ -14,7 +14,7 @@ use crate::capture::{Capture, CaptureMeta, Layout, Projection, find_last};
 use crate::exchange::{Exchange, Outcome};
 use crate::headers::Headers;
 use crate::raw::{Frame, RawBody, RawExchange};
-use crate::wire::{Keep, Models, decode};
+use crate::wire::{BinaryHeader, Keep, Models, decode, reads_alike};
 use memory::Memory;
 
 /// A target: its name, and what it does with any bytes.
@@ -50,6 +50,8 @@ const METADATA: &str = r#"{"name":"m","inputs":[{"name":"x","datatype":"FP32","s
 fn oip_json(data: &[u8]) {
     let e = both("/v2/models/m/infer", &[], data);
     assert!(e.inputs.is_some() || e.decode_error.is_some());
+    let body = Bytes::copy_from_slice(data);
+    assert!(reads_alike(&body, BinaryHeader::AllJson));
 }
 
 /// The first two bytes are the length of the JSON header.

@@ -8,8 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::lists::Without;
 use super::text::{Bare, readable};
-use super::{BinaryHeader, MAX_TENSORS, WireError, capped, data};
+use super::{BinaryHeader, MAX_TENSORS, WireError, capped, data, numbers};
 use crate::tensor::{Datatype, Payload, Tensor};
 
 /// An output that a request names.
@@ -121,7 +122,20 @@ pub(super) fn sequence_id(value: serde_json::Value) -> Option<String> {
 pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, WireError> {
     let (json, blobs) = split(body, header)?;
     let text = readable(&json, Bare::Quoted)?;
-    let request: Request<'_> = serde_json::from_str(&text).map_err(WireError::new)?;
+    if let Some(without) = Without::new(&text)
+        && let Ok(request) = request(&without.rest, Some(&without), &blobs)
+    {
+        return Ok(request);
+    }
+    request(&text, None, &blobs)
+}
+
+fn request(
+    text: &str,
+    without: Option<&Without<'_>>,
+    blobs: &Bytes,
+) -> Result<OipRequest, WireError> {
+    let request: Request<'_> = serde_json::from_str(text).map_err(WireError::new)?;
     let meaning = Meaning::of(request.parameters)?;
     let outputs = request.outputs.map(|outputs| {
         outputs
@@ -140,7 +154,7 @@ pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, 
         sequence_id: meaning.sequence_id.and_then(sequence_id),
         binary_output: meaning.binary_data_output.unwrap_or(false),
         parameters: request.parameters.map(|p| p.get().to_owned()),
-        inputs: tensors(request.inputs, blobs)?,
+        inputs: tensors(request.inputs, without, blobs)?,
         outputs: outputs.transpose()?,
     })
 }
@@ -152,13 +166,26 @@ pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, 
 pub fn decode_response(body: &Bytes, header: BinaryHeader) -> Result<OipResponse, WireError> {
     let (json, blobs) = split(body, header)?;
     let text = readable(&json, Bare::Quoted)?;
-    let response: Response<'_> = serde_json::from_str(&text).map_err(WireError::new)?;
+    if let Some(without) = Without::new(&text)
+        && let Ok(response) = response(&without.rest, Some(&without), &blobs)
+    {
+        return Ok(response);
+    }
+    response(&text, None, &blobs)
+}
+
+fn response(
+    text: &str,
+    without: Option<&Without<'_>>,
+    blobs: &Bytes,
+) -> Result<OipResponse, WireError> {
+    let response: Response<'_> = serde_json::from_str(text).map_err(WireError::new)?;
     Ok(OipResponse {
         model_version: response
             .model_version
             .map(Cow::into_owned)
             .filter(|v| !v.is_empty()),
-        outputs: tensors(response.outputs, blobs)?,
+        outputs: tensors(response.outputs, without, blobs)?,
     })
 }
 
@@ -176,8 +203,15 @@ fn split(body: &Bytes, header: BinaryHeader) -> Result<(Bytes, Bytes), WireError
     }
 }
 
-fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireError> {
+/// Decodes the tensors; `without` holds the lists of a text that was read without them. An error then
+/// only says that the whole text must be read.
+fn tensors(
+    wire: Vec<WireTensor<'_>>,
+    without: Option<&Without<'_>>,
+    blobs: &Bytes,
+) -> Result<Vec<Tensor>, WireError> {
     let mut at = 0usize;
+    let mut lists = 0;
     if wire.len() > MAX_TENSORS {
         return Err(WireError(format!("more than {MAX_TENSORS} tensors")));
     }
@@ -214,8 +248,14 @@ fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireE
                 Some(blob)
             }
             (None, Some(raw)) => {
-                let data = data::decode(raw, datatype, &tensor.shape, data::Style::Plain)
-                    .map_err(|e| fail(e.0))?;
+                let shape = &tensor.shape;
+                let data = if let Some(list) = without.and_then(|w| w.list(lists, raw.get())) {
+                    lists += 1;
+                    numbers::decode(list, datatype, shape)
+                        .ok_or_else(|| fail("its data are no plain numbers".into()))?
+                } else {
+                    data::decode(raw, datatype, shape, data::Style::Plain).map_err(|e| fail(e.0))?
+                };
                 Some(data.into())
             }
             (None, None) if meaning.shared_memory_region.is_some() => {
@@ -227,6 +267,10 @@ fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireE
         tensor.check()?;
         out.push(capped(tensor));
     }
+    // One that stands elsewhere (in parameters, say) belongs to the text.
+    if lists != without.map_or(0, Without::len) {
+        return Err(WireError::new("a list that is no tensor's data"));
+    }
     if at != blobs.len() {
         return Err(WireError(format!(
             "{} bytes follow the last tensor",
@@ -234,4 +278,100 @@ fn tensors(wire: Vec<WireTensor<'_>>, blobs: Bytes) -> Result<Vec<Tensor>, WireE
         )));
     }
     Ok(out)
+}
+
+/// True where a body is decoded alike with its lists taken out and by the general parser alone.
+pub(crate) fn reads_alike(body: &Bytes, header: BinaryHeader) -> bool {
+    let Ok((json, blobs)) = split(body, header) else {
+        return true;
+    };
+    let Ok(text) = readable(&json, Bare::Quoted) else {
+        return true;
+    };
+    // Errors too, and NaN as the bytes that it is.
+    decode_request(body, header) == request(&text, None, &blobs)
+        && decode_response(body, header) == response(&text, None, &blobs)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn alike(text: &str) -> bool {
+        reads_alike(
+            &Bytes::copy_from_slice(text.as_bytes()),
+            BinaryHeader::AllJson,
+        )
+    }
+
+    #[test]
+    fn lists_that_stand_elsewhere_are_left_where_they_are() {
+        // Longer than what is left to the general parser.
+        let long = |text: String| text.replace("[1,2]", &format!("[{}1,2]", " ".repeat(64)));
+        let x = r#"{"name":"x","shape":[2],"datatype":"FP32","data":[1,2]}"#;
+        for text in [
+            format!(r#"{{"inputs":[{x}],"parameters":{{"data":[1,2]}}}}"#),
+            format!(r#"{{"parameters":{{"data":[1,2]}},"inputs":[{x}]}}"#),
+            format!(r#"{{"inputs":[{x}],"other":{{"data":[1,2]}}}}"#),
+            format!(r#"{{"inputs":[{x},{x}],"outputs":[{{"name":"y","data":[1,2]}}]}}"#),
+            x.replace("[1,2]", "[1,2]5"),
+            format!(r#"{{"inputs":[{}]}}"#, x.replace("[1,2]", "[1,2].5")),
+            format!(
+                r#"{{"inputs":[{}]}}"#,
+                x.replace("[1,2]", "[1,2],\"data\":[1,2]")
+            ),
+            format!(r#"{{"inputs":[{}]}}"#, x.replace("[1,2]", "\"\"")),
+            format!(
+                r#"{{"inputs":[{}]}}"#,
+                x.replace("\"data\"", "\"\\u0064ata\"")
+            ),
+            format!(r#"{{"inputs":[{}]}}"#, x.replace("[1,2]", "[NaN,2]")),
+            format!(r#"{{"inputs":[{}]}}"#, x.replace("FP32", "BOOL")),
+        ] {
+            assert!(alike(&text), "{text}");
+            let text = long(text);
+            assert!(alike(&text), "{text}");
+        }
+        let stored = format!(r#"{{"inputs":[{x}],"parameters":{{"data":[1,2]}}}}"#);
+        let request = decode_request(&long(stored).into(), BinaryHeader::AllJson).unwrap();
+        let kept = long(r#"{"data":[1,2]}"#.to_owned());
+        assert_eq!(request.parameters, Some(kept));
+    }
+
+    proptest! {
+        #[test]
+        fn with_and_without_lists_a_body_is_the_same(
+            tensors in prop::collection::vec(
+                (
+                    prop::sample::select(vec!["FP32", "INT8", "BYTES", "BOOL", "FP16"]),
+                    prop::collection::vec(prop::sample::select(vec![
+                        "1", "-2", "3.25", "1e3", "\"a\"", "true", "[1]", "[\"data\"]", "300",
+                    ]), 0..4),
+                    prop::sample::select(vec!["\"data\"", "\"data\" ", "\"\\u0064ata\"", "\"Data\""]),
+                    prop::sample::select(vec![
+                        "", ",\"parameters\":{\"data\":[1SPACE]}", ",\"data\":[1SPACE]", ",\"x\":\"data\"",
+                    ]),
+                ),
+                0..4,
+            ),
+            cut in any::<prop::sample::Index>(),
+            junk in prop::sample::select(vec!["", "", "", "]", "[", "\"", "5", ",", "{", "\\"]),
+        ) {
+            let tensors: Vec<_> = tensors.iter().map(|(datatype, values, key, more)| {
+                // Longer than what is left to the general parser.
+                let space = " ".repeat(64);
+                let (n, values) = (values.len(), values.join(",") + &space);
+                let more = more.replace("SPACE", &space);
+                format!(r#"{{"name":"t","shape":[{n}],"datatype":"{datatype}",{key}:[{values}]{more}}}"#)
+            }).collect();
+            let list = tensors.join(", ");
+            for text in [format!(r#"{{"inputs":[{list}]}}"#), format!(r#"{{"outputs":[{list}]}}"#)] {
+                let at = cut.index(text.len() + 1);
+                let text = format!("{}{junk}{}", &text[..at], &text[at..]);
+                prop_assert!(alike(&text), "{}", text);
+            }
+        }
+    }
 }

@@ -12,6 +12,7 @@ mod generate;
 mod grpc;
 mod json;
 mod keep;
+mod lists;
 mod little_endian;
 mod metadata_grpc;
 mod models;
@@ -41,6 +42,7 @@ mod tfs;
 pub use ask::{Answered, Ask, decode_grpc_answer, encode_grpc_request, encode_request};
 pub use binary::{BinaryHeader, binary_header};
 pub use grpc::grpc_message;
+pub(crate) use json::reads_alike;
 pub use json::{OipRequest, OipResponse, RequestedOutput, decode_request, decode_response};
 pub use keep::{BodyPolicy, Keep, carries_credentials};
 pub use metadata_grpc::{

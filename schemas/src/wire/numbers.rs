@@ -17,9 +17,20 @@ const ALWAYS_FIT: usize = 19;
 /// Lists deeper than this are left to the general parser.
 const DEEPEST: usize = 16;
 
-/// Decodes `json`, which is known to be valid JSON, into the bytes of a tensor of that shape and
-/// datatype, if it is a list, flat or nested, of plain numbers that fit. `None`: the general parser
-/// must look at it, and will say what is wrong if something is.
+/// What may come next in a list.
+#[derive(Clone, Copy, PartialEq)]
+enum Next {
+    /// A value, or the end of a list that has none yet.
+    First,
+    /// A value: there was a comma.
+    Value,
+    /// A comma or the end.
+    Comma,
+}
+
+/// Decodes `json` into the bytes of a tensor of that shape and datatype, if it is valid JSON and a
+/// list, flat or nested, of plain numbers that fit. `None`: the general parser must look at it, and
+/// will say what is wrong if something is.
 pub(super) fn decode(json: &str, datatype: Datatype, shape: &[i64]) -> Option<Vec<u8>> {
     let floats = datatype.is_float();
     if !json.starts_with('[') || datatype == Datatype::Bytes || datatype == Datatype::Bool {
@@ -41,31 +52,36 @@ pub(super) fn decode(json: &str, datatype: Datatype, shape: &[i64]) -> Option<Ve
     type Refused = serde::de::value::Error;
     let bytes = json.as_bytes();
     let (mut at, mut depth, mut lengths) = (0, 0, [0usize; DEEPEST]);
+    let mut next = Next::Value;
     loop {
         match bytes.get(at)? {
-            b' ' | b'\n' | b'\r' | b'\t' | b',' => at += 1,
-            b'[' => {
+            b' ' | b'\n' | b'\r' | b'\t' => at += 1,
+            b',' if next == Next::Comma => (at, next) = (at + 1, Next::Value),
+            b'[' if next != Next::Comma => {
                 if depth > 0 {
                     lengths[depth - 1] += 1;
                 }
                 *lengths.get_mut(depth)? = 0;
-                (at, depth) = (at + 1, depth + 1);
+                (at, depth, next) = (at + 1, depth + 1, Next::First);
             }
-            b']' => {
-                (at, depth) = (at + 1, depth - 1);
+            b']' if next != Next::Value => {
+                (at, depth, next) = (at + 1, depth - 1, Next::Comma);
                 sink.list::<Refused>(depth, lengths[depth]).ok()?;
                 if depth == 0 {
                     return bytes[at..].trim_ascii().is_empty().then_some(sink.out);
                 }
             }
-            b'-' | b'0'..=b'9' => {
-                let number = Number::read(&bytes[at..]);
-                let text = &json[at..at + number.length];
-                at += number.length;
+            b'-' | b'0'..=b'9' if next != Next::Comma => {
+                let number = Number::read(&bytes[at..])?;
+                let start = at;
+                (at, next) = (at + number.length, Next::Comma);
                 lengths[depth - 1] += 1;
-                sink.scalar::<Refused>(depth).ok()?;
+                if sink.leaf != Some(depth) {
+                    sink.scalar::<Refused>(depth).ok()?;
+                }
                 if floats {
-                    sink.float::<Refused>(number.value(text)?).ok()?;
+                    sink.float::<Refused>(number.value(&bytes[start..at])?)
+                        .ok()?;
                 } else {
                     sink.integer::<Refused>(number.integer()?).ok()?;
                 }
@@ -88,46 +104,55 @@ struct Number {
 }
 
 impl Number {
-    fn read(bytes: &[u8]) -> Self {
-        let mut number = Self {
-            length: 0,
-            negative: false,
-            digits: 0,
-            decimals: None,
-            simple: true,
-        };
-        let mut point = None;
-        for &byte in bytes {
-            match byte {
-                b'0'..=b'9' => {
-                    let digit = u64::from(byte - b'0');
-                    number.digits = number.digits.wrapping_mul(10).wrapping_add(digit);
-                }
-                b'.' => point = Some(number.length),
-                b'-' if number.length == 0 => number.negative = true,
-                b'e' | b'E' | b'+' | b'-' => number.simple = false,
-                _ => break,
-            }
-            number.length += 1;
+    /// The number that `bytes` begin with; `None` where JSON has no such number.
+    #[inline]
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let negative = bytes.first() == Some(&b'-');
+        let whole = &bytes[usize::from(negative)..];
+        let mut digits = 0u64;
+        let before = read_digits(whole, &mut digits)?;
+        if before > 1 && whole[0] == b'0' {
+            return None;
         }
-        number.decimals = point.map(|at| number.length - at - 1);
-        if number.length > ALWAYS_FIT && number.simple {
-            let mut digits = bytes[..number.length].iter().filter(|b| b.is_ascii_digit());
+        let mut length = usize::from(negative) + before;
+        let mut decimals = None;
+        if bytes.get(length) == Some(&b'.') {
+            let behind = read_digits(&bytes[length + 1..], &mut digits)?;
+            decimals = Some(behind);
+            length += 1 + behind;
+        }
+        let mut simple = true;
+        if let Some(b'e' | b'E') = bytes.get(length) {
+            let sign = matches!(bytes.get(length + 1), Some(b'+' | b'-'));
+            let exponent = length + 1 + usize::from(sign);
+            length = exponent + read_digits(&bytes[exponent..], &mut 0)?;
+            simple = false;
+        }
+        if length > ALWAYS_FIT && simple {
+            let mut digits = bytes[..length].iter().filter(|b| b.is_ascii_digit());
             let digits = digits.try_fold(0u64, |all, byte| {
                 all.checked_mul(10)?.checked_add(u64::from(byte - b'0'))
             });
-            number.simple = digits.is_some();
+            simple = digits.is_some();
         }
-        number
+        Some(Self {
+            length,
+            negative,
+            digits,
+            decimals,
+            simple,
+        })
     }
 
     /// The nearest double. Where digits and power of ten are both exact, one division rounds once
     /// (Clinger, "How to read floating point numbers accurately", 1990).
-    fn value(&self, text: &str) -> Option<f64> {
+    #[inline]
+    fn value(&self, text: &[u8]) -> Option<f64> {
         let decimals = self.decimals.unwrap_or(0);
         if !self.simple || self.digits > MANTISSA || decimals >= EXACT.len() {
             // What is too large for a double is an error, not infinite.
-            return text.parse().ok().filter(|v: &f64| v.is_finite());
+            let value = std::str::from_utf8(text).ok()?.parse();
+            return value.ok().filter(|v: &f64| v.is_finite());
         }
         #[expect(clippy::cast_precision_loss, reason = "at most 2^53")]
         let magnitude = self.digits as f64 / EXACT[decimals];
@@ -141,6 +166,17 @@ impl Number {
         let magnitude = i128::from(self.digits);
         written.then_some(if self.negative { -magnitude } else { magnitude })
     }
+}
+
+/// How many digits `bytes` begin with, one at least; they are appended to `value`, which may wrap.
+#[inline]
+fn read_digits(bytes: &[u8], value: &mut u64) -> Option<usize> {
+    let mut count = 0;
+    while let Some(byte @ b'0'..=b'9') = bytes.get(count) {
+        *value = value.wrapping_mul(10).wrapping_add(u64::from(byte - b'0'));
+        count += 1;
+    }
+    (count > 0).then_some(count)
 }
 
 #[cfg(test)]
@@ -184,6 +220,23 @@ mod tests {
             ("[null]", fp32, &[1], false),
             ("[true]", Datatype::Bool, &[1], false),
             ("7", fp32, &[], false),
+            // No JSON.
+            ("[1,]", fp32, &[1], false),
+            ("[,1]", fp32, &[1], false),
+            ("[1,,2]", fp32, &[2], false),
+            ("[1 2]", fp32, &[2], false),
+            ("[[1][2]]", fp32, &[2, 1], false),
+            ("[1", fp32, &[1], false),
+            ("[1]]", fp32, &[1], false),
+            ("[01]", fp32, &[1], false),
+            ("[1.]", fp32, &[1], false),
+            ("[.5]", fp32, &[1], false),
+            ("[-]", fp32, &[1], false),
+            ("[--1]", fp32, &[1], false),
+            ("[1e]", fp32, &[1], false),
+            ("[1e+]", fp32, &[1], false),
+            ("[1.5.2]", fp32, &[1], false),
+            ("[+1]", fp32, &[1], false),
         ] {
             let fast = decode(json, datatype, shape);
             assert_eq!(fast.is_some(), taken, "{json}");
@@ -194,6 +247,15 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_no_json_is_not_taken(text in "\\[[-+.,eE\\[\\] 0-9]{0,12}\\]") {
+            for shape in [&[1][..], &[2], &[-1], &[1, 1]] {
+                if let Some(taken) = decode(&text, Datatype::Fp32, shape) {
+                    prop_assert_eq!(Some(taken), general(&text, Datatype::Fp32, shape), "{}", text);
+                }
+            }
+        }
+
         #[test]
         fn numbers_are_those_of_the_general_parser(
             texts in prop::collection::vec(
