@@ -2,7 +2,7 @@
 //!
 //! `options` reads a ladder's keys, `library` loads, `session` turns a stage into a session, `providers` appends execution
 //! providers, `names` and `proof` see to it that nothing is ignored in silence, `log`, `placement`
-//! and `evidence` say what was really executed, `tensors` and `signature` cross the border of types,
+//! and `evidence` say what was really executed, `tensors`, `outputs` and `signature` cross the border of types,
 //! `predictor` answers.
 
 mod capi;
@@ -11,6 +11,7 @@ mod library;
 mod log;
 mod names;
 mod options;
+mod outputs;
 mod placement;
 mod predictor;
 mod proof;
@@ -18,6 +19,7 @@ mod providers;
 mod session;
 mod signature;
 mod tensors;
+mod value;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,17 +1,22 @@
 //! One opened model.
 
-use std::borrow::Cow;
+use std::ffi::{CString, c_char};
+use std::ptr;
 
 use inferdiff_schemas::Tensor;
-use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Role, Signature};
+use inferdiff_schemas::run::evidence::{Evidence, ModelIdentity, Role, Signature, TensorSpec};
+use ort::AsPointer;
 use ort::logging::LogLevel;
-use ort::session::{NoSelectedOutputs, RunOptions, Session, SessionInputValue};
+use ort::memory::MemoryInfo;
+use ort::session::{NoSelectedOutputs, RunOptions, Session};
 
+use super::capi::check;
 use super::library::Library;
 use super::log::SessionLog;
 use super::options::OnnxStage;
 use super::proof::{self, Trace};
-use super::{evidence, session, signature, tensors};
+use super::value::Value;
+use super::{evidence, outputs, session, signature, tensors};
 use crate::runtime::{InferError, OpenError, Predictor, Request, fit, host};
 
 pub(super) struct OnnxPredictor {
@@ -20,6 +25,11 @@ pub(super) struct OnnxPredictor {
     evidence: Evidence,
     log: SessionLog,
     run_options: RunOptions<NoSelectedOutputs>,
+    /// Of the memory that requests lie in.
+    memory: MemoryInfo<'static>,
+    /// Of the signature's inputs and outputs, as the library takes them.
+    input_names: Vec<CString>,
+    output_names: Vec<CString>,
     /// One buffer per input, for bytes that came misaligned.
     aligned: Vec<Vec<u64>>,
 }
@@ -54,8 +64,16 @@ impl OnnxPredictor {
             role: stage.options.is_off().then_some(Role::Off),
             calls: Vec::new(),
         };
+        let named = |specs: &[TensorSpec]| {
+            let names = specs.iter().map(|s| CString::new(s.name.as_str()));
+            names.collect::<Result<Vec<_>, _>>()
+        };
+        let unnamed = |e: std::ffi::NulError| failed(format!("a name of its signature: {e}"));
         Ok(Self {
             session: opened.session,
+            memory: MemoryInfo::default(),
+            input_names: named(&signature.inputs).map_err(unnamed)?,
+            output_names: named(&signature.outputs).map_err(unnamed)?,
             aligned: vec![Vec::new(); signature.inputs.len()],
             signature,
             evidence,
@@ -82,27 +100,51 @@ impl Predictor for OnnxPredictor {
         false
     }
 
+    #[expect(unsafe_code, reason = "ort's own run makes much of each value")]
     fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError> {
         fit::check(&self.signature, request.inputs)?;
-        let mut values: Vec<(Cow<'_, str>, SessionInputValue<'_>)> =
-            Vec::with_capacity(request.inputs.len());
+        let count = request.inputs.len();
+        let mut values = Vec::with_capacity(count);
+        let mut names: Vec<*const c_char> = Vec::with_capacity(count);
         // The check has seen exactly one tensor per declared input.
         for (tensor, aligned) in request.inputs.iter().zip(&mut self.aligned) {
-            let value = tensors::input(tensor, aligned)?;
-            values.push((Cow::Borrowed(&tensor.name), value));
+            let mut specs = self.signature.inputs.iter().zip(&self.input_names);
+            let (_, name) = specs
+                .find(|(spec, _)| spec.name == tensor.name)
+                .expect("the check has seen that each input is declared");
+            names.push(name.as_ptr());
+            // SAFETY: `values` ends with this call, tensors and buffers live longer, and each input has
+            // its own buffer.
+            values.push(unsafe { tensors::input(tensor, aligned, &self.memory)? });
         }
-        let outputs = self
-            .session
-            .run_with_options(values, &self.run_options)
-            .map_err(|e| InferError::Engine(e.to_string()))?;
-        self.signature
-            .outputs
-            .iter()
-            .map(|spec| {
-                let value = outputs.get(&spec.name).ok_or_else(|| {
-                    InferError::Engine(format!("output `{}` did not come", spec.name))
-                })?;
-                tensors::output(&spec.name, value)
+        let inputs: Vec<_> = values.iter().map(Value::ptr).collect();
+        let asked: Vec<_> = self.output_names.iter().map(|n| n.as_ptr()).collect();
+        let mut given = vec![ptr::null_mut(); asked.len()];
+        // SAFETY: each array is as long as it is said to be; names, inputs, options and session live, and
+        // nobody else runs this session. What comes is owned by `Value` below, also after an error.
+        let (ran, given) = unsafe {
+            let ran = check((ort::api().Run)(
+                self.session.ptr_mut(),
+                self.run_options.ptr(),
+                names.as_ptr(),
+                inputs.as_ptr(),
+                inputs.len(),
+                asked.as_ptr(),
+                asked.len(),
+                given.as_mut_ptr(),
+            ));
+            let given: Vec<_> = given.into_iter().map(|value| Value::own(value)).collect();
+            (ran, given)
+        };
+        ran.map_err(|e| InferError::Engine(e.to_string()))?;
+        let specs = self.signature.outputs.iter().zip(&given);
+        specs
+            .map(|(spec, value)| match value {
+                Some(value) => outputs::output(&spec.name, value),
+                None => {
+                    let why = format!("output `{}` did not come", spec.name);
+                    Err(InferError::Engine(why))
+                }
             })
             .collect()
     }
