@@ -299,7 +299,7 @@ mod tests {
         let mut e = inferdiff_schemas::Exchange::new(Ulid::nil(), seq);
         e.client_request_id = Some(id.to_owned());
         e.request_headers = vec![("x-key".to_owned(), format!("h{seq}"))];
-        RequestRow::of(&e)
+        RequestRow::of(e)
     }
 
     fn joined(rows: &[(&str, i64, i64)], kind: &str) -> Result<Joined, String> {

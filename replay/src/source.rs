@@ -6,7 +6,7 @@ use inferdiff_schemas::capture::{Capture, CaptureError, Projection};
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen};
 use inferdiff_schemas::run::requests::RequestRow;
 use inferdiff_schemas::xxh3::Hash128;
-use inferdiff_schemas::{Exchange, Payload};
+use inferdiff_schemas::{Exchange, Payload, Tensor};
 
 use crate::filter::Condition;
 
@@ -78,20 +78,12 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
         return Err(CaptureError::damaged(capture.layout().root(), damage).into());
     }
     let mut digest = Hash128::new();
-    let mut plan = Plan {
-        chunks: Vec::new(),
-        requests: Vec::new(),
-        inputs: Vec::new(),
-        left_out: BTreeMap::new(),
-        has_production: false,
-        capture_digest: String::new(),
-    };
-    let mut models = BTreeSet::new();
-    let mut inputs = BTreeSet::new();
-    let left = |plan: &Plan| {
-        selection
-            .limit
-            .is_none_or(|n| (plan.requests.len() as u64) < n)
+    let mut planner = Planner::new(selection);
+    // A condition may ask for any key.
+    let projection = if selection.filter.is_empty() {
+        Projection::Requests
+    } else {
+        Projection::Shapes
     };
     for segment in capture.segments() {
         digest.update(segment.id.to_string().as_bytes());
@@ -103,34 +95,26 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
                 row_group,
                 rows: Vec::new(),
             };
-            let read = capture.read(segment, row_group, Projection::Shapes)?;
-            for (row, e) in (0..).zip(read) {
-                let reason = unfit(&e).or_else(|| unselected(&e, selection));
-                let reason = reason.or((!left(&plan)).then_some("over_limit"));
-                if let Some(reason) = reason {
-                    *plan.left_out.entry(reason.to_owned()).or_default() += 1;
-                    continue;
+            let mut row = 0;
+            for exchanges in capture.stream(segment, row_group, projection)? {
+                for e in exchanges? {
+                    if planner.takes(e) {
+                        chunk.push(row);
+                    }
+                    row += 1;
                 }
-                models.insert((
-                    e.model.clone().unwrap_or_default(),
-                    e.model_version.clone().unwrap_or_default(),
-                ));
-                for t in e.inputs.iter().flatten() {
-                    inputs.insert(InputSeen {
-                        name: t.name.clone(),
-                        datatype: t.datatype.name().to_owned(),
-                        rank: t.shape.len(),
-                    });
-                }
-                plan.has_production |= e.outputs.is_some();
-                plan.requests.push(RequestRow::of(&e));
-                chunk.push(row);
             }
             if !chunk.rows.is_empty() {
-                plan.chunks.push(chunk);
+                planner.plan.chunks.push(chunk);
             }
         }
     }
+    let Planner {
+        mut plan,
+        models,
+        inputs,
+        ..
+    } = planner;
     if let Some(models) = several(&models) {
         return Err(SourceError::SeveralModels {
             capture: name,
@@ -155,6 +139,84 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
     Ok(plan)
 }
 
+/// A plan that grows exchange by exchange.
+struct Planner<'a> {
+    selection: &'a Selection,
+    plan: Plan,
+    models: BTreeSet<(String, String)>,
+    inputs: BTreeSet<InputSeen>,
+    /// Model, version and inputs of the exchange before: mostly the next is like it.
+    model: Option<(Option<String>, Option<String>)>,
+    seen: Vec<InputSeen>,
+}
+
+impl<'a> Planner<'a> {
+    fn new(selection: &'a Selection) -> Self {
+        Self {
+            selection,
+            plan: Plan {
+                chunks: Vec::new(),
+                requests: Vec::new(),
+                inputs: Vec::new(),
+                left_out: BTreeMap::new(),
+                has_production: false,
+                capture_digest: String::new(),
+            },
+            models: BTreeSet::new(),
+            inputs: BTreeSet::new(),
+            model: None,
+            seen: Vec::new(),
+        }
+    }
+
+    /// True where the exchange is replayed; else it is counted by reason.
+    fn takes(&mut self, e: Exchange) -> bool {
+        let full = |n| self.plan.requests.len() as u64 >= n;
+        let reason = unfit(&e)
+            .or_else(|| unselected(&e, self.selection))
+            .or_else(|| {
+                self.selection
+                    .limit
+                    .is_some_and(full)
+                    .then_some("over_limit")
+            });
+        if let Some(reason) = reason {
+            *self.plan.left_out.entry(reason.to_owned()).or_default() += 1;
+            return false;
+        }
+        let known = self.model.as_ref();
+        if known.is_none_or(|(model, version)| *model != e.model || *version != e.model_version) {
+            let named = |text: &Option<String>| text.clone().unwrap_or_default();
+            self.models
+                .insert((named(&e.model), named(&e.model_version)));
+            self.model = Some((e.model.clone(), e.model_version.clone()));
+        }
+        let inputs = e.inputs.as_deref().unwrap_or_default();
+        if !alike(inputs, &self.seen) {
+            self.seen = inputs.iter().map(seen).collect();
+            self.inputs.extend(self.seen.iter().cloned());
+        }
+        self.plan.has_production |= e.outputs.is_some();
+        self.plan.requests.push(RequestRow::of(e));
+        true
+    }
+}
+
+fn seen(tensor: &Tensor) -> InputSeen {
+    InputSeen {
+        name: tensor.name.clone(),
+        datatype: tensor.datatype.name().to_owned(),
+        rank: tensor.shape.len(),
+    }
+}
+
+fn alike(tensors: &[Tensor], seen: &[InputSeen]) -> bool {
+    let same = |(t, s): (&Tensor, &InputSeen)| {
+        t.name == s.name && t.datatype.name() == s.datatype && t.shape.len() == s.rank
+    };
+    tensors.len() == seen.len() && tensors.iter().zip(seen).all(same)
+}
+
 /// Model and version ("" where none is named) of everything that can be replayed, with the number of
 /// exchanges.
 ///
@@ -167,11 +229,13 @@ pub fn models(
     let mut out = BTreeMap::new();
     for segment in capture.segments() {
         for row_group in 0..segment.row_groups {
-            for e in capture.read(segment, row_group, Projection::Shapes)? {
-                if unfit(&e).is_none() && filter.iter().all(|c| c.holds(&e)) {
-                    let model = e.model.unwrap_or_default();
-                    let version = e.model_version.unwrap_or_default();
-                    *out.entry((model, version)).or_default() += 1;
+            for exchanges in capture.stream(segment, row_group, Projection::Shapes)? {
+                for e in exchanges? {
+                    if unfit(&e).is_none() && filter.iter().all(|c| c.holds(&e)) {
+                        let model = e.model.unwrap_or_default();
+                        let version = e.model_version.unwrap_or_default();
+                        *out.entry((model, version)).or_default() += 1;
+                    }
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Reads a run's comparisons into what judging needs: compact, one record per item and output.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashMap};
 
 use inferdiff_schemas::run::comparison::{Comparison, Outcome};
@@ -67,16 +68,30 @@ pub(super) struct ItemData {
     pub classes: u64,
 }
 
-/// Where the requests of a run stand.
-pub(super) type Index = HashMap<(Ulid, u64), usize>;
+/// Where the requests of a run stand. Made when it is first asked: rows in the order of the requests
+/// do not ask.
+pub(super) struct Index<'a> {
+    requests: &'a [RequestRow],
+    places: OnceCell<HashMap<(Ulid, u64), usize>>,
+}
+
+impl<'a> Index<'a> {
+    pub fn new(requests: &'a [RequestRow]) -> Self {
+        let places = OnceCell::new();
+        Self { requests, places }
+    }
+
+    pub fn get(&self, key: &(Ulid, u64)) -> Option<usize> {
+        let places = self.places.get_or_init(|| {
+            let each = self.requests.iter().enumerate();
+            each.map(|(i, r)| ((r.recorder, r.seq), i)).collect()
+        });
+        places.get(key).copied()
+    }
+}
 
 /// The requests, and where each stands.
-pub(super) type Requests<'a> = (&'a [RequestRow], &'a Index);
-
-pub(super) fn index(requests: &[RequestRow]) -> Index {
-    let each = requests.iter().enumerate();
-    each.map(|(i, r)| ((r.recorder, r.seq), i)).collect()
-}
+pub(super) type Requests<'a> = (&'a [RequestRow], &'a Index<'a>);
 
 /// Every stage of the ladder against the reference.
 pub(super) fn collect(
@@ -182,7 +197,7 @@ fn request_of(
         request.is_some_and(|r| (r.recorder, r.seq) == key)
     };
     let near = [*cursor, *cursor + 1].into_iter().find(is);
-    let found = near.or_else(|| index.get(&key).copied());
+    let found = near.or_else(|| index.get(&key));
     *cursor = found.unwrap_or(*cursor);
     found
 }

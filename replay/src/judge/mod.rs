@@ -74,7 +74,7 @@ pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError>
         .map(|l| join(l, &requests))
         .transpose()
         .map_err(JudgeError::Criterion)?;
-    let index = collect::index(&requests);
+    let index = collect::Index::new(&requests);
     let stages = collect::collect(&layout, &manifest, (&requests, &index))?;
     if let (Some(given), Some(joined)) = (given, &labels) {
         must_match(given, joined, &requests, &stages[0])?;

@@ -326,7 +326,7 @@ mod tests {
                 let mut e = inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), i as u64);
                 e.sample_rate = rate(i);
                 e.sequence_id = None;
-                RequestRow::of(&e)
+                RequestRow::of(e)
             })
             .collect()
     }

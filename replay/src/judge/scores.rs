@@ -38,7 +38,7 @@ pub(super) struct Source<'a> {
     pub layout: &'a RunLayout,
     pub manifest: &'a Manifest,
     pub requests: &'a [RequestRow],
-    pub index: &'a Index,
+    pub index: &'a Index<'a>,
     pub labels: Option<&'a Joined>,
     pub batch_axis: bool,
 }
@@ -152,7 +152,7 @@ impl Source<'_> {
             let own = self.answers(&stage.name, &chunk.name)?.unwrap_or_default();
             let mut order: Vec<(usize, &(Ulid, u64))> = theirs
                 .keys()
-                .filter_map(|key| Some((*self.index.get(key)?, key)))
+                .filter_map(|key| Some((self.index.get(key)?, key)))
                 .collect();
             order.sort_unstable();
             for (request, key) in order {

@@ -35,7 +35,7 @@ impl Traffic {
         let row = |i: usize| {
             let mut e = Exchange::new(Ulid::nil(), i as u64);
             e.request_headers = vec![("user".into(), (i / self.together).to_string())];
-            RequestRow::of(&e)
+            RequestRow::of(e)
         };
         (0..self.exchanges).map(row).collect()
     }

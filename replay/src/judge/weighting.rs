@@ -147,7 +147,7 @@ mod tests {
     #[test]
     fn what_cannot_weigh_or_cluster_is_named() {
         let mut e = inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), 3);
-        let rows = |e: &inferdiff_schemas::Exchange| [RequestRow::of(e)];
+        let rows = |e: &inferdiff_schemas::Exchange| [RequestRow::of(e.clone())];
         let why =
             |rows: &[RequestRow], by| Weighting::new(rows, by, None).err().unwrap().to_string();
         assert!(why(&rows(&e), Some("user")).contains("header:NAME"));

@@ -24,11 +24,12 @@ pub(super) fn decode(batch: &RecordBatch, projection: Projection) -> Result<Vec<
     let (recorder, outcome) = (texts("recorder")?, texts("outcome")?);
     // Without value where the projection leaves them out.
     let tensors_only = projection == Projection::Tensors;
+    let few = tensors_only || projection == Projection::Requests;
     let (id, protocol, method, path) = (
-        texts("id")?.or_empty(tensors_only),
+        texts("id")?.or_empty(few),
         texts("protocol")?.or_empty(tensors_only),
-        texts("method")?.or_empty(tensors_only),
-        texts("path")?.or_empty(tensors_only),
+        texts("method")?.or_empty(few),
+        texts("path")?.or_empty(few),
     );
     let (model, version, client_id, sequence, trace) = (
         texts("model")?,
@@ -68,7 +69,7 @@ pub(super) fn decode(batch: &RecordBatch, projection: Projection) -> Result<Vec<
     let status = numbers::<UInt16Type>(batch, "status")?;
     let grpc_status = numbers::<Int32Type>(batch, "grpc_status")?;
     let sample_rate = numbers::<Float64Type>(batch, "sample_rate")?;
-    let (no_time, no_end) = (tensors_only.then_some(0), tensors_only.then_some(0));
+    let (no_time, no_end) = (tensors_only.then_some(0), few.then_some(0));
     let no_rate = tensors_only.then_some(1.0);
     let mut ulids = Ulids::default();
     (0..batch.num_rows())

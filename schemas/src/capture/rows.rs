@@ -26,6 +26,9 @@ pub enum Projection {
     Keys,
     /// Tensors without their data, no bodies.
     Shapes,
+    /// What [`crate::run::requests::RequestRow`] and the choice of what can be replayed need: tensors
+    /// without their data, and a few keys. The other texts read as empty.
+    Requests,
     /// Tensors, and how the exchange ended: what executing a request and comparing its answer needs.
     /// The other texts read as empty.
     Tensors,
@@ -47,6 +50,25 @@ const ANSWER: [&str; 12] = [
     "error",
     "decode_error",
     "requested_outputs.list.item",
+];
+
+/// Beside the tensors, what a run keeps of a request.
+const REQUEST: [&str; 15] = [
+    "recorder",
+    "seq",
+    "part",
+    "last",
+    "arrived_at",
+    "protocol",
+    "model",
+    "model_version",
+    "client_request_id",
+    "sequence_id",
+    "outcome",
+    "request_headers.list.item.name",
+    "request_headers.list.item.value",
+    "input_digest",
+    "sample_rate",
 ];
 
 static LEAVES: LazyLock<usize> = LazyLock::new(|| leaf_paths().len());
@@ -181,7 +203,9 @@ fn batches(
     let read = group.columns().iter().enumerate();
     let read = read.filter(|(leaf, _)| mask.leaf_included(*leaf));
     chunks.hold(read.map(|(_, column)| column.byte_range()))?;
-    let bytes: i64 = group.columns().iter().map(|c| c.uncompressed_size()).sum();
+    let read = group.columns().iter().enumerate();
+    let read = read.filter(|(leaf, _)| mask.leaf_included(*leaf));
+    let bytes: i64 = read.map(|(_, column)| column.uncompressed_size()).sum();
     let each = bytes.unsigned_abs().checked_div(rows as u64).unwrap_or(0);
     let batch = (BATCH_BYTES / each.max(1)).clamp(1, BATCH_ROWS);
     let options = match metadata.file_metadata().schema_descr().num_columns() {
@@ -204,6 +228,9 @@ fn mask(projection: Projection, schema: &SchemaDescriptor) -> ProjectionMask {
         Projection::Full => true,
         Projection::Tensors => tensor(leaf) || ANSWER.contains(&leaf),
         Projection::Shapes => !super::PAYLOAD_COLUMNS.contains(&leaf),
+        Projection::Requests => {
+            tensor(leaf) && !super::PAYLOAD_COLUMNS.contains(&leaf) || REQUEST.contains(&leaf)
+        }
         Projection::Keys => !super::PAYLOAD_COLUMNS.contains(&leaf) && !tensor(leaf),
     };
     let leaves = schema

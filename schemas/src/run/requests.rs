@@ -1,6 +1,7 @@
 //! `requests.parquet`: what judging needs to know of each exchange, so that it works when the
 //! capture is gone.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -47,20 +48,20 @@ pub struct RequestRow {
 
 impl RequestRow {
     /// The row of an exchange.
-    pub fn of(e: &Exchange) -> Self {
+    pub fn of(e: Exchange) -> Self {
         Self {
+            shapes: shapes(&e),
             recorder: e.recorder,
             seq: e.seq,
-            client_request_id: e.client_request_id.clone(),
+            client_request_id: e.client_request_id,
             input_digest: e.input_digest,
-            model: e.model.clone(),
-            model_version: e.model_version.clone(),
+            model: e.model,
+            model_version: e.model_version,
             request_headers: serde_json::to_string(&e.request_headers)
                 .expect("pairs of strings always serialise"),
             sample_rate: e.sample_rate,
             arrived_at_ns: e.arrived_at_ns,
-            shapes: shapes(e),
-            sequence_id: e.sequence_id.clone(),
+            sequence_id: e.sequence_id,
         }
     }
 
@@ -76,11 +77,20 @@ impl RequestRow {
 }
 
 fn shapes(e: &Exchange) -> String {
-    let each = e.inputs.iter().flatten().map(|t| {
-        let dims: Vec<_> = t.shape.iter().map(i64::to_string).collect();
-        format!("{}[{}]", t.name, dims.join(","))
-    });
-    each.collect::<Vec<_>>().join(";")
+    let mut text = String::new();
+    for tensor in e.inputs.iter().flatten() {
+        if !text.is_empty() {
+            text.push(';');
+        }
+        text.push_str(&tensor.name);
+        text.push('[');
+        for (i, dimension) in tensor.shape.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            write!(text, "{comma}{dimension}").expect("a String takes all");
+        }
+        text.push(']');
+    }
+    text
 }
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -121,8 +131,13 @@ pub fn write_requests(path: &Path, rows: &[RequestRow]) -> Result<(), RunFileErr
             None => digest.append_null(),
         }
     }
+    let mut recorders = StringBuilder::new();
+    for r in rows {
+        let mut text = [0; ulid::ULID_LEN];
+        recorders.append_value(r.recorder.array_to_str(&mut text));
+    }
     let columns = vec![
-        column!(StringBuilder, r => Some(r.recorder.to_string())),
+        Arc::new(recorders.finish()) as ArrayRef,
         column!(UInt64Builder, r => Some(r.seq)),
         column!(StringBuilder, r => r.client_request_id.as_deref()),
         Arc::new(digest.finish()) as ArrayRef,
@@ -149,6 +164,7 @@ pub fn read_requests(path: &Path) -> Result<Vec<RequestRow>, RunFileError> {
     let mut ulids = Ulids::default();
     for batch in TableReader::open(path, &SCHEMA)? {
         let batch = batch?;
+        rows.reserve(batch.num_rows());
         let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
         let texts = |name: &str| column(name).as_string::<i32>();
         let text =
