@@ -67,6 +67,9 @@ pub enum SourceError {
     },
 }
 
+/// Room for so many requests is taken at once, as far as the capture claims to hold them.
+const RESERVED: u64 = 1 << 20;
+
 /// Plans a replay: reads keys and shapes, no payload.
 ///
 /// # Errors
@@ -79,6 +82,12 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
     }
     let mut digest = Hash128::new();
     let mut planner = Planner::new(selection);
+    let most: u64 = capture.segments().iter().map(|s| s.rows).sum();
+    let most = most.min(selection.limit.unwrap_or(u64::MAX)).min(RESERVED);
+    planner
+        .plan
+        .requests
+        .reserve(usize::try_from(most).unwrap_or(0));
     // A condition may ask for any key.
     let projection = if selection.filter.is_empty() {
         Projection::Requests

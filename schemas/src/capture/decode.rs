@@ -72,52 +72,60 @@ pub(super) fn decode(batch: &RecordBatch, projection: Projection) -> Result<Vec<
     let (no_time, no_end) = (tensors_only.then_some(0), few.then_some(0));
     let no_rate = tensors_only.then_some(1.0);
     let mut ulids = Ulids::default();
-    (0..batch.num_rows())
-        .map(|i| {
-            Ok(Exchange {
-                recorder: ulids
-                    .parse(recorder.need(i)?)
-                    .map_err(|e| format!("row {i}: recorder is no ULID: {e}"))?,
-                seq: need(&seq, i, "seq")?,
-                id: id.need(i)?.to_owned(),
-                part: need(&part, i, "part")?,
-                last: last.value(i),
-                arrived_at_ns: need(&arrived, i, "arrived_at").or_else(|e| no_time.ok_or(e))?,
-                first_byte_ns: first_byte[i],
-                end_ns: need(&end, i, "end_ns").or_else(|e| no_end.ok_or(e))?,
-                protocol: protocol.need(i)?.to_owned(),
-                model: model.get(i),
-                model_version: version.get(i),
-                client_request_id: client_id.get(i),
-                sequence_id: sequence.get(i),
-                traceparent: trace.get(i),
-                method: method.need(i)?.to_owned(),
-                path: path.need(i)?.to_owned(),
-                query: query.get(i),
-                status: status[i],
-                grpc_status: grpc_status[i],
-                grpc_message: grpc_message.get(i),
-                outcome: Outcome::from_name(outcome.need(i)?)
-                    .ok_or_else(|| format!("row {i}: unknown outcome"))?,
-                error: error.get(i),
-                request_headers: std::mem::take(&mut request_headers[i]),
-                response_headers: std::mem::take(&mut response_headers[i]),
-                parameters: parameters.get(i),
-                requested_outputs: requested[i].take(),
-                input_digest: digest
-                    .filter(|d| d.is_valid(i))
-                    .and_then(|d| d.value(i).try_into().ok()),
-                inputs: inputs[i].take(),
-                outputs: outputs[i].take(),
-                request_messages: request_messages[i].take(),
-                response_messages: response_messages[i].take(),
-                request_body: request_body.get(i),
-                response_body: response_body.get(i),
-                decode_error: decode_error.get(i),
-                sample_rate: need(&sample_rate, i, "sample_rate").or_else(|e| no_rate.ok_or(e))?,
-            })
+    each(batch.num_rows(), |i| {
+        Ok(Exchange {
+            recorder: ulids
+                .parse(recorder.need(i)?)
+                .map_err(|e| format!("row {i}: recorder is no ULID: {e}"))?,
+            seq: need(&seq, i, "seq")?,
+            id: id.need(i)?.to_owned(),
+            part: need(&part, i, "part")?,
+            last: last.value(i),
+            arrived_at_ns: or(no_time, &arrived, i, "arrived_at")?,
+            first_byte_ns: first_byte[i],
+            end_ns: or(no_end, &end, i, "end_ns")?,
+            protocol: protocol.need(i)?.to_owned(),
+            model: model.get(i),
+            model_version: version.get(i),
+            client_request_id: client_id.get(i),
+            sequence_id: sequence.get(i),
+            traceparent: trace.get(i),
+            method: method.need(i)?.to_owned(),
+            path: path.need(i)?.to_owned(),
+            query: query.get(i),
+            status: status[i],
+            grpc_status: grpc_status[i],
+            grpc_message: grpc_message.get(i),
+            outcome: Outcome::from_name(outcome.need(i)?)
+                .ok_or_else(|| format!("row {i}: unknown outcome"))?,
+            error: error.get(i),
+            request_headers: std::mem::take(&mut request_headers[i]),
+            response_headers: std::mem::take(&mut response_headers[i]),
+            parameters: parameters.get(i),
+            requested_outputs: requested[i].take(),
+            input_digest: digest
+                .filter(|d| d.is_valid(i))
+                .and_then(|d| d.value(i).try_into().ok()),
+            inputs: inputs[i].take(),
+            outputs: outputs[i].take(),
+            request_messages: request_messages[i].take(),
+            response_messages: response_messages[i].take(),
+            request_body: request_body.get(i),
+            response_body: response_body.get(i),
+            decode_error: decode_error.get(i),
+            sample_rate: or(no_rate, &sample_rate, i, "sample_rate")?,
         })
-        .collect()
+    })
+}
+
+/// The rows of a batch, or the first error. Collecting results knows no length beforehand, and exchanges
+/// are large to move.
+fn each<T>(rows: usize, mut row: impl FnMut(usize) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let mut out = Vec::with_capacity(rows);
+    for i in 0..rows {
+        out.push(row(i)?);
+    }
+    Ok(out)
 }
 
 /// Parses each run of equal texts once: neighbours are mostly of one recorder.
@@ -256,7 +264,18 @@ fn numbers<T: ArrowPrimitiveType>(
 }
 
 fn need<T: Copy>(values: &[Option<T>], i: usize, name: &str) -> Result<T, String> {
-    values[i].ok_or_else(|| format!("row {i}: column `{name}` is null or missing"))
+    or(None, values, i, name)
+}
+
+/// As [`need`], with a value for where there is none.
+fn or<T: Copy>(
+    missing: Option<T>,
+    values: &[Option<T>],
+    i: usize,
+    name: &str,
+) -> Result<T, String> {
+    let value = values[i].or(missing);
+    value.ok_or_else(|| format!("row {i}: column `{name}` is null or missing"))
 }
 
 /// Calls `row` with the child range of each list row; null rows and missing columns give `None`.
@@ -312,9 +331,9 @@ fn headers(batch: &RecordBatch, name: &str) -> Result<Vec<Vec<Field>>, String> {
         let s = child(list, name)?;
         let key = Text::from(s.column_by_name("name"), "name")?;
         let value = Text::from(s.column_by_name("value"), "value")?;
-        (0..s.len())
-            .map(|i| Ok((key.need(i)?.to_owned(), value.need(i)?.to_owned())))
-            .collect()
+        each(s.len(), |i| {
+            Ok((key.need(i)?.to_owned(), value.need(i)?.to_owned()))
+        })
     })?;
     Ok(rows.into_iter().map(Option::unwrap_or_default).collect())
 }
@@ -322,9 +341,7 @@ fn headers(batch: &RecordBatch, name: &str) -> Result<Vec<Vec<Field>>, String> {
 fn names(batch: &RecordBatch, name: &'static str) -> Result<Vec<Option<Vec<String>>>, String> {
     each_list(batch, name, |list| {
         let text = Text::from(Some(list.values()), name)?;
-        (0..list.values().len())
-            .map(|i| text.need(i).map(str::to_owned))
-            .collect()
+        each(list.values().len(), |i| text.need(i).map(str::to_owned))
     })
 }
 
@@ -366,25 +383,22 @@ pub(crate) fn tensors(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Vec<
             .ok_or_else(|| wrong_type("shape", shape.values()))?
             .values();
         let data = Blob::of(s.column_by_name("data"))?;
-        (0..s.len())
-            .map(|i| {
-                let range = |i: usize| {
-                    usize::try_from(shape.value_offsets()[i])
-                        .expect("Arrow offsets are never negative")
-                };
-                let (kind, place) = (datatype.need(i)?, payload.need(i)?);
-                Ok(Tensor {
-                    name: title.need(i)?.to_owned(),
-                    message: message[i],
-                    datatype: Datatype::from_name(kind)
-                        .ok_or_else(|| format!("unknown datatype `{kind}`"))?,
-                    shape: dims[range(i)..range(i + 1)].to_vec(),
-                    payload: Payload::from_name(place)
-                        .ok_or_else(|| format!("unknown payload kind `{place}`"))?,
-                    parameters: parameters.get(i),
-                    data: data.get(i),
-                })
+        each(s.len(), |i| {
+            let range = |i: usize| {
+                usize::try_from(shape.value_offsets()[i]).expect("Arrow offsets are never negative")
+            };
+            let (kind, place) = (datatype.need(i)?, payload.need(i)?);
+            Ok(Tensor {
+                name: title.need(i)?.to_owned(),
+                message: message[i],
+                datatype: Datatype::from_name(kind)
+                    .ok_or_else(|| format!("unknown datatype `{kind}`"))?,
+                shape: dims[range(i)..range(i + 1)].to_vec(),
+                payload: Payload::from_name(place)
+                    .ok_or_else(|| format!("unknown payload kind `{place}`"))?,
+                parameters: parameters.get(i),
+                data: data.get(i),
             })
-            .collect()
+        })
     })
 }
