@@ -50,9 +50,10 @@ pub(in super::super) async fn serve(context: &Arc<Context>, client: Stream, befo
                 Some(Ok((request, respond))) => {
                     let (context, upstream) = (context.clone(), upstream.clone());
                     let arrival = Arrival::now();
-                    streams.spawn_local(async move {
+                    // Boxed, because a task moves its future several times before and after it ran.
+                    streams.spawn_local(Box::pin(async move {
                         stream::run(&context, &upstream, request, respond, arrival).await;
-                    });
+                    }));
                 }
                 Some(Err(e)) => {
                     tracing::debug!("an HTTP/2 connection ended: {e}");
