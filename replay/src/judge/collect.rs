@@ -258,9 +258,9 @@ fn add(
             lead: row.reference_margin,
             classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
         };
-        match data.items.get_mut(&row.output) {
+        match data.items.get_mut(&*row.output) {
             Some(items) => items.push(item),
-            None => drop(data.items.insert(row.output.clone(), vec![item])),
+            None => drop(data.items.insert(row.output.to_string(), vec![item])),
         }
     }
     for (_, outcome) in worst {
@@ -272,10 +272,10 @@ fn summarise(data: &mut StageData, row: &Comparison, beyond: bool) {
     let at = data
         .outputs
         .iter()
-        .position(|o| o.name == row.output)
+        .position(|o| *o.name == *row.output)
         .unwrap_or_else(|| {
             data.outputs.push(OutputSummary {
-                name: row.output.clone(),
+                name: row.output.to_string(),
                 items: 0,
                 bit_equal: 0,
                 max_abs: None,

@@ -1,5 +1,7 @@
 //! One row of `comparisons/*.parquet`: numbers only, one stage against the reference.
 
+use std::sync::Arc;
+
 use ulid::Ulid;
 
 /// What could be compared for one item and output.
@@ -70,15 +72,15 @@ pub struct Comparison {
     /// Row of the batch axis, from 0.
     pub item: u32,
     /// The reference's output name.
-    pub output: String,
+    pub output: Arc<str>,
     /// What could be compared.
     pub outcome: Outcome,
     /// The failing side's own words.
     pub error: Option<String>,
     /// Datatype of the reference.
-    pub datatype: String,
+    pub datatype: Arc<str>,
     /// Shape of the item.
-    pub shape: Vec<i64>,
+    pub shape: Arc<[i64]>,
     /// Elements compared.
     pub elements: u64,
     /// Every bit equal.

@@ -229,6 +229,17 @@ pub fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, RunFileError> {
     Ok(rows)
 }
 
+/// The value, one with that of the row before where they are equal, as they mostly are.
+fn shared<T: ?Sized + PartialEq>(last: &mut Option<Arc<T>>, value: &T) -> Arc<T>
+where
+    for<'a> Arc<T>: From<&'a T>,
+{
+    let known = last.take().filter(|known| **known == *value);
+    let value = known.unwrap_or_else(|| Arc::from(value));
+    *last = Some(Arc::clone(&value));
+    value
+}
+
 fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String> {
     // The batch was read as SCHEMA, so every column is there with its type.
     let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
@@ -279,18 +290,20 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
     let offsets = shape.value_offsets();
     let start = |i: usize| usize::try_from(offsets[i]).expect("Arrow offsets are never negative");
     let mut ulids = Ulids::default();
+    let (mut last_output, mut last_datatype, mut last_shape) = (None, None, None);
+    rows.reserve(batch.num_rows());
     for i in 0..batch.num_rows() {
         let outcome = outcomes.value(i);
         rows.push(Comparison {
             recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
             seq: seq.value(i),
             item: item.value(i),
-            output: output.value(i).to_owned(),
+            output: shared(&mut last_output, output.value(i)),
             outcome: Outcome::from_name(outcome)
                 .ok_or_else(|| format!("unknown outcome `{outcome}`"))?,
             error: maybe!(error, i).map(str::to_owned),
-            datatype: datatype.value(i).to_owned(),
-            shape: dimensions[start(i)..start(i + 1)].to_vec(),
+            datatype: shared(&mut last_datatype, datatype.value(i)),
+            shape: shared(&mut last_shape, &dimensions[start(i)..start(i + 1)]),
             elements: elements.value(i),
             bits_equal: bits_equal.value(i),
             production_equal: maybe!(production_equal, i),
