@@ -120,14 +120,24 @@ pub(super) fn sequence_id(value: serde_json::Value) -> Option<String> {
 /// # Errors
 /// Anything that the body claims and does not hold.
 pub fn decode_request(body: &Bytes, header: BinaryHeader) -> Result<OipRequest, WireError> {
+    read(body, header, request)
+}
+
+/// Reads a body without its lists, or as a whole where that fails: then there is something to say, or a
+/// list that is no tensor's.
+fn read<T>(
+    body: &Bytes,
+    header: BinaryHeader,
+    decode: impl Fn(&str, Option<&Without<'_>>, &Bytes) -> Result<T, WireError>,
+) -> Result<T, WireError> {
     let (json, blobs) = split(body, header)?;
     let text = readable(&json, Bare::Quoted)?;
     if let Some(without) = Without::new(&text)
-        && let Ok(request) = request(&without.rest, Some(&without), &blobs)
+        && let Ok(decoded) = decode(&without.rest, Some(&without), &blobs)
     {
-        return Ok(request);
+        return Ok(decoded);
     }
-    request(&text, None, &blobs)
+    decode(&text, None, &blobs)
 }
 
 fn request(
@@ -164,14 +174,7 @@ fn request(
 /// # Errors
 /// Anything that the body claims and does not hold.
 pub fn decode_response(body: &Bytes, header: BinaryHeader) -> Result<OipResponse, WireError> {
-    let (json, blobs) = split(body, header)?;
-    let text = readable(&json, Bare::Quoted)?;
-    if let Some(without) = Without::new(&text)
-        && let Ok(response) = response(&without.rest, Some(&without), &blobs)
-    {
-        return Ok(response);
-    }
-    response(&text, None, &blobs)
+    read(body, header, response)
 }
 
 fn response(
