@@ -101,6 +101,46 @@ fn ten_thousand_one_row_checkpoints_stay_within_the_write_bound() {
 }
 
 #[test]
+fn the_buffer_is_kept_while_it_fills_and_given_back_by_who_rests() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = Ulid::generate();
+    let options = WriterOptions {
+        flush_bytes: 64 * 1024,
+        flush_age: std::time::Duration::from_secs(3600),
+        ..WriterOptions::default()
+    };
+    let mut writer = open_writer_on(Arc::new(Disk), dir.path(), recorder, options);
+    let mut ledger = Ledger::default();
+    let mut seq = 0;
+    let mut add = |writer: &mut _, ledger: &mut _| {
+        accept(
+            writer,
+            ledger,
+            exchange(recorder, seq, Bytes::from(vec![1; 256])),
+        );
+        seq += 1;
+    };
+    let mut kept = Vec::new();
+    for _ in 0..3 {
+        while !writer.due(std::time::Instant::now()) {
+            add(&mut writer, &mut ledger);
+        }
+        let rows = writer.buffered() as u64;
+        writer.checkpoint(&mut ledger).unwrap();
+        // All of it counts as held.
+        assert!(writer.kept_bytes() >= rows * size_of::<inferdiff_schemas::Exchange>() as u64);
+        kept.push(writer.kept_bytes());
+    }
+    assert_eq!(kept[1], kept[2]);
+    add(&mut writer, &mut ledger);
+    writer.checkpoint(&mut ledger).unwrap();
+    assert_eq!(writer.kept_bytes(), 0);
+    let all = ledger.recorded;
+    writer.close(&mut ledger, String::new()).unwrap();
+    assert_eq!(common::read_all(dir.path()).len() as u64, all);
+}
+
+#[test]
 fn payload_columns_have_neither_dictionary_nor_statistics() {
     let dir = tempfile::tempdir().unwrap();
     let recorder = Ulid::generate();
