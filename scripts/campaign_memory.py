@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Memory with the sink stopped: the recorder's thread is halted, production goes on.
+"""Memory with the sink stopped: the recorder's threads are halted, production goes on.
 
     scripts/campaign_memory.py BINARY UPSTREAM [--short]
 
@@ -27,29 +27,41 @@ JSON = b'{"inputs":[{"name":"x","shape":[1,64],"datatype":"FP32","data":[%s]}]}'
 
 
 class Halted:
-    """The recorder's thread, stopped by ptrace for as long as the block runs."""
+    """The recorder, stopped by ptrace for as long as the block runs.
+
+    Two threads bear its name, of which one waits while the other works: both are stopped, and the
+    block fails at its end where one of them was not.
+    """
 
     def __init__(self, pid: int) -> None:
-        self.tid = next(
-            int(task.name)
-            for task in Path(f"/proc/{pid}/task").iterdir()
-            if (task / "comm").read_text().strip() == "recorder"
-        )
+        self.pid = pid
+        self.threads = self.named()
         self.libc = ctypes.CDLL(None, use_errno=True)
 
-    def trace(self, request: int) -> None:
+    def named(self) -> list[int]:
+        """The recorder's threads."""
+        tasks = Path(f"/proc/{self.pid}/task").iterdir()
+        return sorted(int(task.name) for task in tasks if (task / "comm").read_text().strip() == "recorder")
+
+    def trace(self, request: int, thread: int) -> None:
         """One ptrace call."""
-        if self.libc.ptrace(request, self.tid, None, None) != 0:
+        if self.libc.ptrace(request, thread, None, None) != 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
     def __enter__(self) -> "Halted":
-        self.trace(SEIZE)
-        self.trace(INTERRUPT)
-        os.waitpid(self.tid, 0x40000000)  # __WALL: it is a thread, not a child process
+        for thread in self.threads:
+            self.trace(SEIZE, thread)
+            self.trace(INTERRUPT, thread)
+            os.waitpid(thread, 0x40000000)  # __WALL: it is a thread, not a child process
         return self
 
-    def __exit__(self, *_exception) -> None:
-        self.trace(DETACH)
+    def __exit__(self, failed: object, *_exception: object) -> None:
+        stat = {t: Path(f"/proc/{self.pid}/task/{t}/stat").read_text() for t in self.named()}
+        states = {t: text.rpartition(")")[2].split()[0] for t, text in stat.items()}
+        for thread in self.threads:
+            self.trace(DETACH, thread)
+        if not failed and states != dict.fromkeys(self.threads, "t"):
+            raise AssertionError(f"the recorder was not halted: {states}")
 
 
 def resident_mib(pid: int) -> float:
