@@ -4,7 +4,8 @@ The upstream reads the body; 32 connections. HTTP/1.1 load comes from wrk, gRPC 
 each on one thread. Rounds alternate between the candidates, medians are shown. A run of the
 recorder with drops, or with bodies not copied, does not count. Small requests come as fast as they
 are answered, 602 kB ones at a rate that a disk can take. The tail is measured by h2load at a fixed
-rate, half of what nginx saturates at.
+rate, half of what nginx saturates at. BENCH_ONLY=small|large|grpc|tail measures that alone, and
+BENCH_AGAINST=BINARY another build of the program by turns with this one.
 """
 
 import os
@@ -23,6 +24,8 @@ from machine import describe
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SECONDS, CONNECTIONS = int(os.environ.get("BENCH_SECONDS", "4")), 32
 HELD_RATE = 430
+# Another build of the program, measured beside this one.
+AGAINST = os.environ.get("BENCH_AGAINST")
 
 SMALL = """
 local t={} for i=1,64 do t[i]=string.format("%.4f",i*0.37) end
@@ -182,11 +185,11 @@ class Bench:
         start(log, str(self.release / "examples/bench_upstream"), *more)
         return address(log)
 
-    def recorder(self, upstream: str, *more: str):
+    def recorder(self, upstream: str, *more: str, binary: str | None = None):
         """A fresh recorder: its process, host:port, log and capture."""
         self.count += 1
         log, capture = self.folder / f"record{self.count}.log", self.folder / f"capture{self.count}"
-        child = start(log, str(self.release / "inferdiff"), "record", "--listen", "127.0.0.1:0", "--upstream", f"http://{upstream}", "--capture", str(capture), "--no-metadata", *more)
+        child = start(log, binary or str(self.release / "inferdiff"), "record", "--listen", "127.0.0.1:0", "--upstream", f"http://{upstream}", "--capture", str(capture), "--no-metadata", *more)
         return child, address(log), log, capture
 
     def peer(self, run, peer: tuple[str, int]):
@@ -196,9 +199,9 @@ class Bench:
         n, rate = run(target)
         return (cpu(pid) - before) / n * 1e6, rate
 
-    def ours(self, run, upstream: str, *more: str):
+    def ours(self, run, upstream: str, *more: str, binary: str | None = None):
         """The same of a recorder; None where the run does not count."""
-        child, target, log, capture = self.recorder(upstream, *more)
+        child, target, log, capture = self.recorder(upstream, *more, binary=binary)
         before = cpu(child.pid)
         n, rate = run(target)
         child.terminate()
@@ -215,12 +218,15 @@ class Bench:
 
     def compare(self, title: str, run, upstream: str, peers: dict, candidates: dict) -> None:
         """All of them in turn, medians and ratios."""
-        results: dict[str, list] = {name: [] for name in [*peers, *candidates]}
+        other = ["recording, other build"] if AGAINST else []
+        results: dict[str, list] = {name: [] for name in [*peers, *candidates, *other]}
         for _ in range(ROUNDS):
             for name, peer in peers.items():
                 results[name].append(self.peer(run, peer))
             for name, more in candidates.items():
                 results[name].append(self.ours(run, upstream, *more))
+            for name in other:
+                results[name].append(self.ours(run, upstream, binary=AGAINST))
         print(f"{title}:")
         bases = {name: statistics.median(r[0] for r in results[name]) for name in peers}
         for name, runs in results.items():

@@ -2,7 +2,8 @@
 
 Two stages (off, all), one thread. Start-up (a replay of one exchange) is reported apart. Beside it:
 the comparison alone, reading alone, what people do today, and memory over the number of rows.
-`replay.py RELEASE_FOLDER [compare|memory|WIDTHxLAYERSxBATCH]…` measures only those.
+`replay.py RELEASE_FOLDER [compare|memory|WIDTHxLAYERSxBATCH]…` measures only those; BENCH_ROUNDS is the
+number of rounds, and BENCH_AGAINST=BINARY another build of the program by turns with this one.
 """
 
 import json
@@ -15,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from machine import describe
 from onnx import TensorProto, helper, numpy_helper, save
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 
 LADDER = """
 [[stage]]
@@ -52,9 +55,9 @@ def mlp(path: Path, width: int, layers: int) -> None:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
-def replay(release: Path, folder: Path, run: str, *more: str) -> tuple[float, int]:
+def replay(binary: Path, folder: Path, run: str, *more: str) -> tuple[float, int]:
     """CPU seconds of one replay, all its processes, and KiB of the largest of them."""
-    command = [release / "inferdiff", "replay", folder / "capture", "--run", folder / run]
+    command = [binary, "replay", folder / "capture", "--run", folder / run]
     # Noise and probes are work of their own: what is compared with bare inference is one replay.
     command += ["--repeats", "1", "--probe", "none"]
     command += ["--model", folder / "mlp.onnx", "--ladder", folder / "ladder.toml", *more]
@@ -87,20 +90,27 @@ def workload(release: Path, folder: Path, width: int, layers: int, batch: int, r
     prepare(release, folder, width, layers, batch, requests)
     library = next(Path(".venv").glob("lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so*"))
     tool, capture = release / "examples/bench_replay", folder / "capture"
-    rounds = []
-    for i in range(3):
-        bare = float(printed(tool, "bare", library, folder / "mlp.onnx", capture).split()[1])
-        begin, _ = replay(release, folder, f"start{i}", "--limit", "1")
-        whole, _ = replay(release, folder, f"run{i}")
-        rounds.append(((whole - begin) / bare, bare / requests, (whole - begin) / requests, begin))
-    rounds.sort()
-    ratio, bare, ours, begin = rounds[1]
+    builds = {"replay": release / "inferdiff"}
+    if other := os.environ.get("BENCH_AGAINST"):
+        builds["replay by the other build"] = Path(other)
+    rounds: dict[str, list] = {name: [] for name in builds}
+    for i in range(ROUNDS):
+        seconds = float(printed(tool, "bare", library, folder / "mlp.onnx", capture).split()[1])
+        for name, binary in builds.items():
+            run = f"{name.replace(' ', '-')}{i}"
+            begin, _ = replay(binary, folder, f"start-{run}", "--limit", "1")
+            whole, _ = replay(binary, folder, run)
+            measured = whole - begin
+            rounds[name].append((measured / seconds, seconds / requests, measured / requests, begin))
     title = f"MLP {width}x{layers} batch {batch}"
-    print(
-        f"{title}, {requests} requests, two stages: "
-        f"bare {bare * 1e6:.1f} us, replay {ours * 1e6:.1f} us CPU/request: "
-        f"{ratio:.2f} x ({rounds[0][0]:.2f}..{rounds[-1][0]:.2f}); start-up {begin:.2f} s"
-    )
+    for name, measured in rounds.items():
+        measured.sort()
+        ratio, bare, ours, begin = measured[len(measured) // 2]
+        print(
+            f"{title}, {requests} requests, two stages: "
+            f"bare {bare * 1e6:.1f} us, {name} {ours * 1e6:.1f} us CPU/request: "
+            f"{ratio:.2f} x ({measured[0][0]:.2f}..{measured[-1][0]:.2f}); start-up {begin:.2f} s"
+        )
     reading = float(printed(tool, "read", capture)) / requests
     peers = Path(__file__).with_name("replay_peers.py")
     some = min(requests, 3000 if batch == 1 else 500)
@@ -118,7 +128,7 @@ def memory(release: Path, folder: Path) -> None:
         own = folder / str(rows)
         own.mkdir()
         prepare(release, own, 64, 4, 1, rows)
-        peaks.append(replay(release, own, "run")[1])
+        peaks.append(replay(release / "inferdiff", own, "run")[1])
     print(
         f"peak memory of the largest process: {peaks[0] / 1024:.0f} MiB at 10,000 rows, "
         f"{peaks[1] / 1024:.0f} MiB at 100,000: {peaks[1] / peaks[0]:.2f} x"
