@@ -186,6 +186,7 @@ fn start(capture: &Path, run: &Path, workers: &str) -> std::process::Child {
         .arg("replay")
         .args(paths)
         .args([&digits("digits.fp32.onnx"), "--workers", workers])
+        .args(["--commit-every", "1"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0)
@@ -352,6 +353,8 @@ fn a_sequence_begins_again_where_a_process_comes_into_its_middle() {
         ladder.to_str().unwrap(),
         "--keep-outputs",
         "all",
+        "--commit-every",
+        "1",
     ];
     let (whole, run) = (dir.path().join("whole"), dir.path().join("run"));
     let (code, verdicts, errors) = replay(&capture, &whole, &ladder);
@@ -397,7 +400,7 @@ fn a_disk_that_is_full_in_the_middle_is_said_and_the_run_goes_on_there() {
     let shown = (capture.display(), run.display());
     write!(
         line,
-        " {binary} replay {} --run {} --model {model}",
+        " {binary} replay {} --run {} --model {model} --commit-every 1",
         shown.0, shown.1
     )
     .unwrap();
@@ -431,11 +434,12 @@ fn a_disk_that_is_full_in_the_middle_is_said_and_the_run_goes_on_there() {
     };
     let before = times(&run);
 
-    let (code, verdicts, errors) = replay(&capture, &run, &[]);
+    let often = ["--commit-every", "1"];
+    let (code, verdicts, errors) = replay(&capture, &run, &often);
     assert_eq!(code, 0, "{verdicts:#} {errors}");
     assert_eq!(times(&run), before, "committed chunks were done again");
     let whole = dir.path().join("whole");
-    replay(&capture, &whole, &[]);
+    replay(&capture, &whole, &often);
     assert_eq!(results(&run), results(&whole));
 }
 

@@ -143,19 +143,33 @@ fn each_probe_finds_its_fault_and_is_silent_on_a_healthy_stage() {
     assert!(problems.is_empty(), "{problems:?}");
 }
 
+/// Noise is drawn anew in each process. About one verdict in sixty is another than it should be by that
+/// chance alone (thirty flips, and eighteen when the stage is asked again, are told apart): two in a
+/// row are none.
+fn verdict_despite_noise(reference: &str, stages: &[&str], stage: &str, verdict: &str) -> Replayed {
+    let metric = ["--metric", "top1", "--probe", "none"];
+    let ask = || Replayed::new(reference, stages, &metric).1;
+    let held = |run: &Replayed| run.stage(stage)["verdict"] == verdict;
+    let first = ask();
+    if held(&first) {
+        return first;
+    }
+    let second = ask();
+    let said = (first.stage(stage), second.stage(stage));
+    assert!(held(&second), "{:#}\n{:#}", said.0, said.1);
+    second
+}
+
 #[test]
 fn noise_is_held_against_nobody_and_a_harm_beyond_it_is() {
     // Ties flip by noise alone: a third of the answers, in about half of the processes.
-    let metric = ["--metric", "top1", "--probe", "none"];
-    let (_dir, run) = Replayed::new("relu", &["relu_noise"], &metric);
-    let noisy = run.stage("relu_noise");
-    let metric = &noisy["metrics"][0];
+    let run = verdict_despite_noise("relu", &["relu_noise"], "relu_noise", "inconclusive");
+    let metric = &run.stage("relu_noise")["metrics"][0];
     assert!(metric["flips"].as_u64().unwrap() > 10, "{metric:#}");
     assert!(
         metric["noise"]["stage_flips"].as_u64().unwrap() > 10,
         "{metric:#}"
     );
-    assert_eq!(noisy["verdict"], "inconclusive", "{noisy:#}");
     // The same flips of a stage whose own noise is not known would be held against it.
     let (_dir, run) = Replayed::new(
         "relu",
@@ -167,20 +181,10 @@ fn noise_is_held_against_nobody_and_a_harm_beyond_it_is() {
     // A noisy reference: its clean stage is not blamed for the noise, one that answers something
     // else is.
     let stages = ["relu", "relu_negative"];
-    let (_dir, run) = Replayed::new(
-        "relu_noise",
-        &stages,
-        &["--metric", "top1", "--probe", "none"],
-    );
+    let run = verdict_despite_noise("relu_noise", &stages, "relu", "inconclusive");
     assert_eq!(
         run.stage("reference")["behaviour"]["nondeterministic"],
         true
-    );
-    assert_eq!(
-        run.stage("relu")["verdict"],
-        "inconclusive",
-        "{:#}",
-        run.stage("relu")
     );
     assert_eq!(run.stage("relu_negative")["verdict"], "may_affect");
 }
@@ -196,6 +200,7 @@ fn what_is_asked_can_be_chosen() {
         ("--probe", "warm", "known: repeat, fresh"),
         ("--repeats", "0", "at least once"),
         ("--probe-seconds", "0", "more than 0"),
+        ("--commit-every", "0", "at least one exchange"),
     ] {
         let out = inferdiff(&["replay", "nowhere", "--run", "r", flag, value]);
         let errors = String::from_utf8_lossy(&out.stderr).into_owned();

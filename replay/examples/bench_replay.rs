@@ -136,7 +136,7 @@ fn read(dir: &Path) {
     let capture = Capture::open(Arc::new(Disk), dir).unwrap();
     for segment in capture.segments() {
         for group in 0..segment.row_groups {
-            for rows in capture.stream(segment, group, Projection::Tensors).unwrap() {
+            for rows in segment.stream(group, Projection::Tensors).unwrap() {
                 std::hint::black_box(rows.unwrap());
             }
         }

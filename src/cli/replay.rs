@@ -9,7 +9,7 @@ use inferdiff_replay::judge::{JudgeOptions, exit_code, gravest, judge};
 use inferdiff_replay::ladder::{Given, Resolved, resolve_each};
 use inferdiff_replay::metric::Metric;
 use inferdiff_replay::runner::{Launch, RunError, RunRequest, replay};
-use inferdiff_replay::source::Selection;
+use inferdiff_replay::source::{COMMIT_EVERY, Selection};
 use inferdiff_schemas::run::ladder::Ladder;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Limits;
@@ -76,6 +76,10 @@ pub struct ReplayArgs {
     /// Stages beside each other, after the reference.
     #[arg(long, default_value_t = 1)]
     workers: usize,
+    /// Exchanges that are committed together, at most (a row group of the capture is never split): what
+    /// an interruption costs. Fewer where an exchange takes seconds.
+    #[arg(long, value_name = "N", default_value_t = COMMIT_EVERY)]
+    commit_every: u64,
     /// Which outputs of stages are kept; the reference's always are.
     #[arg(long, value_enum, default_value_t = Keep::Differing)]
     keep_outputs: Keep,
@@ -265,6 +269,7 @@ fn request(
             seed: args.seed,
             limit: args.limit,
         },
+        commit_every: args.commit_every,
         keep_outputs: keep_outputs.to_owned(),
         workers: args.workers,
         created: now(),
@@ -273,6 +278,10 @@ fn request(
 }
 
 fn asking(args: &ReplayArgs) -> Result<Asking, Failure> {
+    if args.commit_every == 0 {
+        let why = "at least one exchange is committed at a time";
+        return Err(Failure::usage(format!("--commit-every 0: {why}")));
+    }
     if args.repeats == 0 {
         return Err(Failure::usage(
             "--repeats 0: the reference is replayed at least once",

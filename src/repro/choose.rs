@@ -1,5 +1,6 @@
 //! Which stage and which exchange show most, and what must come before it.
 
+use inferdiff_replay::source::exchanges;
 use inferdiff_schemas::Exchange;
 use inferdiff_schemas::capture::{Capture, Projection};
 use inferdiff_schemas::run::comparison::{Comparison, Outcome};
@@ -153,39 +154,17 @@ pub(super) fn requests(manifest: &Manifest, chosen: &Chosen) -> Result<Requests,
     let capture = Capture::open(Arc::new(Disk), &manifest.capture).map_err(fail)?;
     let mut all: Vec<Exchange> = Vec::new();
     for chunk in &manifest.chunks {
-        let segment = capture
-            .segments()
-            .iter()
-            .find(|s| s.id.to_string() == chunk.segment);
-        let segment = segment.ok_or_else(|| {
-            format!(
-                "segment {} is gone from {}: the run was made from another state of it",
-                chunk.segment,
-                manifest.capture.display()
-            )
-        })?;
-        let rows = capture
-            .read(segment, chunk.row_group, Projection::Full)
-            .map_err(fail)?;
-        let replayed = |n: usize| {
-            let n = n as u64;
-            chunk
-                .rows
-                .iter()
-                .any(|[from, to]| (*from..*to).contains(&n))
-        };
-        for (n, e) in rows.into_iter().enumerate() {
-            if !replayed(n) {
-                continue;
-            }
-            let last = (e.recorder, e.seq) == (chosen.recorder, chosen.seq);
-            all.push(e);
-            if last {
-                return Ok(before(all));
+        for batch in exchanges(&capture, chunk, Projection::Full).map_err(fail)? {
+            for e in batch.map_err(fail)? {
+                let last = (e.recorder, e.seq) == (chosen.recorder, chosen.seq);
+                all.push(e);
+                if last {
+                    return Ok(before(all));
+                }
             }
             // Only the neighbours may be needed; earlier ones need not stay in memory.
             if all.len() > 2 * MOST_BEFORE && all.iter().all(|e| e.sequence_id.is_none()) {
-                all.drain(..MOST_BEFORE);
+                all.drain(..all.len() - MOST_BEFORE);
             }
         }
     }

@@ -63,10 +63,20 @@ pub fn recorder() -> Ulid {
 
 /// Writes a capture with a row group per `each` exchanges and two row groups per segment.
 pub fn write(dir: &Path, each: usize, exchanges: impl Iterator<Item = Exchange>) -> PathBuf {
+    write_in(dir, each, 2, exchanges)
+}
+
+/// Writes a capture with a row group per `each` exchanges and so many row groups per segment.
+pub fn write_in(
+    dir: &Path,
+    each: usize,
+    max_row_groups: usize,
+    exchanges: impl Iterator<Item = Exchange>,
+) -> PathBuf {
     let path = dir.join("capture");
     let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder(), ""));
     let options = WriterOptions {
-        max_row_groups: 2,
+        max_row_groups,
         ..Default::default()
     };
     let (mut writer, _) = CaptureWriter::open(Arc::new(Disk), &path, meta, own, options).unwrap();

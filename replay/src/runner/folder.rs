@@ -115,7 +115,10 @@ fn differences(old: &Manifest, new: &Manifest) -> Vec<String> {
     );
     let taken = |m: &Manifest| (m.filter.clone(), m.sample, m.seed, m.limit);
     check(taken(old) == taken(new), "--where, --sample or --limit");
-    if taken(old) == taken(new) && old.capture_digest == new.capture_digest {
+    let every = |m: &Manifest| m.commit_every;
+    check(every(old) == every(new), "--commit-every");
+    let chosen = |m: &Manifest| (taken(m), m.capture_digest.clone(), every(m));
+    if chosen(old) == chosen(new) {
         check(old.chunks == new.chunks, "the exchanges");
     }
     check(old.models == new.models, "the model files");

@@ -49,6 +49,8 @@ pub struct RunRequest {
     pub limits: Limits,
     /// Further processes and probes, that show what a stage's answers depend on.
     pub asking: Asking,
+    /// Exchanges that are committed together, at most, unless one row group holds more.
+    pub commit_every: u64,
     /// `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// Stages beside each other after the reference.
@@ -156,7 +158,7 @@ pub fn prepare(request: &RunRequest) -> Result<(Manifest, Held), RunError> {
     let key = key.map_err(SourceError::from)?;
     let capture = Capture::open_with_key(Arc::new(Disk), &request.capture, key.as_ref())
         .map_err(SourceError::from)?;
-    let plan = plan(&capture, &request.selection)?;
+    let plan = plan(&capture, &request.selection, request.commit_every)?;
     let layout = RunLayout::new(&request.run);
     let manifest = manifest(request, &plan)?;
     let held = hold(&layout)?;
@@ -292,6 +294,7 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         seed: request.selection.seed,
         limits: request.limits,
         asking: request.asking.clone(),
+        commit_every: request.commit_every,
         keep_outputs: request.keep_outputs.clone(),
         environment: request.environment.clone(),
     })

@@ -22,6 +22,7 @@ use super::{StageMessage, Task, probe};
 use crate::compare::{Compared, Comparer, compare_exchange};
 use crate::mapping::{self, check_inputs, check_outputs};
 use crate::runtime::{OpenError, Predictor, Runtimes};
+use crate::source;
 
 /// Does the task in this process: replays and compares every chunk of one stage that is not committed
 /// yet, and commits `status.json` last; or replays one exchange alone.
@@ -378,32 +379,20 @@ impl<'a> Replay<'a> {
             why,
             missing: false,
         };
-        let mut segments = self.capture.segments().iter();
-        let segment = segments.find(|s| s.id.to_string() == chunk.segment);
-        let segment = segment.ok_or_else(|| fail(format!("segment {} is gone", chunk.segment)))?;
-        let batches = self
-            .capture
-            .stream(segment, chunk.row_group, projection)
-            .map_err(|e| fail(e.to_string()))?;
+        let batches = source::exchanges(&self.capture, chunk, projection);
+        let batches = batches.map_err(|e| fail(e.to_string()))?;
         let batches: Box<dyn Iterator<Item = _>> = if in_parallel {
             Box::new(ahead(batches).map_err(|e| fail(e.to_string()))?)
         } else {
             Box::new(batches)
         };
-        let chunk = chunk.clone();
-        let mut row = 0;
-        Ok(batches
-            .flat_map(move |batch| {
-                let (rows, error) = match batch {
-                    Ok(rows) => (rows, None),
-                    Err(e) => (Vec::new(), Some(Err(fail(e.to_string())))),
-                };
-                rows.into_iter().map(Ok).chain(error)
-            })
-            .filter(move |exchange| {
-                row += 1;
-                exchange.is_err() || chunk.contains(row - 1)
-            }))
+        Ok(batches.flat_map(move |batch| {
+            let (rows, error) = match batch {
+                Ok(rows) => (rows, None),
+                Err(e) => (Vec::new(), Some(Err(fail(e.to_string())))),
+            };
+            rows.into_iter().map(Ok).chain(error)
+        }))
     }
 
     fn reference(&self, chunk: &Chunk) -> Result<Option<Stored>, RunFileError> {

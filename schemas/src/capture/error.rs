@@ -30,6 +30,17 @@ pub enum CaptureError {
         /// The build to upgrade to.
         needed: String,
     },
+    /// A segment that a run names is not there any more.
+    #[error(
+        "segment {segment} is gone from {path}: the run was made from another state of it. Retention, \
+         deletion or a merge took it; replay what is there into another --run"
+    )]
+    Gone {
+        /// The capture.
+        path: PathBuf,
+        /// The segment's id.
+        segment: String,
+    },
     /// A file is damaged.
     #[error(
         "{path} is damaged: {why}. `inferdiff captures verify` lists what is readable, \

@@ -56,6 +56,27 @@ impl Segment {
         let mut columns = groups.iter().flat_map(|g| g.columns());
         columns.any(|c| c.crypto_metadata().is_some())
     }
+
+    /// Rows of one row group; 0 where it has no such row group.
+    pub fn rows_of(&self, row_group: usize) -> u64 {
+        let group = self.footer.metadata.row_groups().get(row_group);
+        group.map_or(0, |g| g.num_rows().unsigned_abs())
+    }
+
+    /// Bytes of the pages of one row group before compression; 0 where it has no such row group.
+    pub fn uncompressed_bytes(&self, row_group: usize) -> u64 {
+        let group = self.footer.metadata.row_groups().get(row_group);
+        group.map_or(0, |g| g.total_byte_size().unsigned_abs())
+    }
+
+    /// The rows of one row group, a few at a time: about 1 MiB, so that memory does not grow with
+    /// the row group. Payloads share the bytes that were read.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`] where a page does not decode, storage errors.
+    pub fn stream(&self, row_group: usize, projection: Projection) -> Result<Rows, CaptureError> {
+        Rows::open(self, row_group, projection)
+    }
 }
 
 /// A capture, opened for reading. What is written later is not seen.
@@ -166,24 +187,22 @@ impl Capture {
         projection: Projection,
     ) -> Result<Vec<Exchange>, CaptureError> {
         let mut out = Vec::new();
-        for rows in self.stream(segment, row_group, projection)? {
+        for rows in segment.stream(row_group, projection)? {
             out.append(&mut rows?);
         }
         Ok(out)
     }
 
-    /// The rows of one row group, a few at a time: about 1 MiB, so that memory does not grow with
-    /// the row group. Payloads share the bytes that were read.
+    /// The segment of that id.
     ///
     /// # Errors
-    /// [`CaptureError::Damaged`] where a page does not decode, storage errors.
-    pub fn stream(
-        &self,
-        segment: &Segment,
-        row_group: usize,
-        projection: Projection,
-    ) -> Result<Rows, CaptureError> {
-        Rows::open(segment, row_group, projection)
+    /// [`CaptureError::Gone`].
+    pub fn segment(&self, id: &str) -> Result<&Segment, CaptureError> {
+        let found = self.segments.iter().find(|s| s.id.to_string() == id);
+        found.ok_or_else(|| CaptureError::Gone {
+            path: self.layout.root().to_owned(),
+            segment: id.to_owned(),
+        })
     }
 
     fn read_recorders(&mut self) -> Result<(), CaptureError> {

@@ -57,6 +57,9 @@ pub struct Manifest {
     /// What is asked beside the replay itself.
     #[serde(default = "Asking::nothing")]
     pub asking: Asking,
+    /// Exchanges in a chunk at most, unless one row group holds more, as asked.
+    #[serde(default)]
+    pub commit_every: u64,
     /// Which outputs are kept: `differing`, `all` or `none`.
     pub keep_outputs: String,
     /// OS, CPU and the like of the machine that ran it.
@@ -74,16 +77,20 @@ pub struct InputSeen {
     pub rank: usize,
 }
 
-/// One unit of work: a row group of a segment.
+/// One unit of work, committed whole: neighbouring row groups of a segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chunk {
-    /// Name of its files: `<segment>-<row group>`.
+    /// Name of its files: `<segment>-<first row group>`.
     pub name: String,
     /// Segment, as a ULID.
     pub segment: String,
-    /// Row group of the segment.
+    /// Its first row group.
     pub row_group: usize,
-    /// Rows of the row group that are replayed: ranges `[from, to)`, in order.
+    /// How many row groups it spans. Default: 1.
+    #[serde(default = "one")]
+    pub row_groups: usize,
+    /// Rows that are replayed, counted from the first row of the first row group: ranges `[from, to)`,
+    /// in order.
     pub rows: Vec<[u64; 2]>,
 }
 
@@ -93,19 +100,28 @@ impl Chunk {
         self.rows.iter().map(|[from, to]| to - from).sum()
     }
 
-    /// Adds a row, which must lie after those that are there.
-    pub fn push(&mut self, row: u64) {
+    /// Adds rows `[from, to)`, which must lie after those that are there.
+    pub fn push(&mut self, [from, to]: [u64; 2]) {
         match self.rows.last_mut() {
-            Some([_, to]) if *to == row => *to += 1,
-            _ => self.rows.push([row, row + 1]),
+            Some([_, end]) if *end == from => *end = to,
+            _ => self.rows.push([from, to]),
         }
     }
 
     /// The row is replayed.
     pub fn contains(&self, row: u64) -> bool {
-        let after = self.rows.partition_point(|[from, _]| *from <= row);
-        after > 0 && row < self.rows[after - 1][1]
+        self.touches([row, row + 1])
     }
+
+    /// Some row of `[from, to)` is replayed.
+    pub fn touches(&self, [from, to]: [u64; 2]) -> bool {
+        let before = self.rows.partition_point(|[start, _]| *start < to);
+        before > 0 && from < self.rows[before - 1][1]
+    }
+}
+
+fn one() -> usize {
+    1
 }
 
 /// What a stage's process may take. They shape no answer: a resumed run may change them.
@@ -184,14 +200,19 @@ mod tests {
             name: String::new(),
             segment: String::new(),
             row_group: 0,
+            row_groups: 1,
             rows: Vec::new(),
         };
         let taken = [0, 1, 2, 5, 7, 8];
-        taken.iter().for_each(|&row| chunk.push(row));
+        taken.iter().for_each(|&row| chunk.push([row, row + 1]));
         assert_eq!(chunk.rows, [[0, 3], [5, 6], [7, 9]]);
         assert_eq!(chunk.exchanges(), 6);
         for row in 0..12 {
             assert_eq!(chunk.contains(row), taken.contains(&row), "{row}");
+            for to in row..12 {
+                let any = taken.iter().any(|n| (row..to).contains(n));
+                assert_eq!(chunk.touches([row, to]), any, "{row} to {to}");
+            }
         }
     }
 }

@@ -10,6 +10,12 @@ use inferdiff_schemas::{Exchange, Payload, Tensor};
 
 use crate::filter::Condition;
 
+mod chunks;
+
+pub use chunks::{COMMIT_EVERY, exchanges};
+
+use chunks::Pieces;
+
 /// What to take of a capture.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -70,12 +76,17 @@ pub enum SourceError {
 /// Room for so many requests is taken at once, as far as the capture claims to hold them.
 const RESERVED: u64 = 1 << 20;
 
-/// Plans a replay: reads keys and shapes, no payload.
+/// Plans a replay: reads keys and shapes, no payload. A chunk holds at most `commit_every` exchanges,
+/// unless one row group holds more.
 ///
 /// # Errors
 /// [`SourceError`]. Segments that cannot be read are an error: a verdict over a part of the traffic
 /// would pass for one over all of it.
-pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceError> {
+pub fn plan(
+    capture: &Capture,
+    selection: &Selection,
+    commit_every: u64,
+) -> Result<Plan, SourceError> {
     let name = capture.layout().root().display().to_string();
     if let Some(damage) = capture.unreadable().first() {
         return Err(CaptureError::damaged(capture.layout().root(), damage).into());
@@ -97,26 +108,29 @@ pub fn plan(capture: &Capture, selection: &Selection) -> Result<Plan, SourceErro
     for segment in capture.segments() {
         digest.update(segment.id.to_string().as_bytes());
         digest.update(&segment.bytes.to_le_bytes());
+        let mut pieces = Pieces::new(segment, commit_every);
         for row_group in 0..segment.row_groups {
-            let mut chunk = Chunk {
+            let mut piece = Chunk {
                 name: format!("{}-{row_group:04}", segment.id),
                 segment: segment.id.to_string(),
                 row_group,
+                row_groups: 1,
                 rows: Vec::new(),
             };
             let mut row = 0;
-            for exchanges in capture.stream(segment, row_group, projection)? {
+            for exchanges in segment.stream(row_group, projection)? {
                 for e in exchanges? {
                     if planner.takes(e) {
-                        chunk.push(row);
+                        piece.push([row, row + 1]);
                     }
                     row += 1;
                 }
             }
-            if !chunk.rows.is_empty() {
-                planner.plan.chunks.push(chunk);
+            if !piece.rows.is_empty() {
+                planner.plan.chunks.extend(pieces.add(piece));
             }
         }
+        planner.plan.chunks.extend(pieces.chunk);
     }
     let Planner {
         mut plan,
@@ -238,7 +252,7 @@ pub fn models(
     let mut out = BTreeMap::new();
     for segment in capture.segments() {
         for row_group in 0..segment.row_groups {
-            for exchanges in capture.stream(segment, row_group, Projection::Shapes)? {
+            for exchanges in segment.stream(row_group, Projection::Shapes)? {
                 for e in exchanges? {
                     if unfit(&e).is_none() && filter.iter().all(|c| c.holds(&e)) {
                         let model = e.model.unwrap_or_default();

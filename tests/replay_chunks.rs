@@ -1,0 +1,134 @@
+//! What is committed together: row groups of little traffic, put together and read again.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test may fail loudly, and its numbers are small"
+)]
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use common::replay::{exchange, images, inferdiff, replay, results, write};
+use inferdiff_replay::filter::Condition;
+use inferdiff_replay::source::{Plan, Selection, exchanges, plan};
+use inferdiff_schemas::capture::{Capture, Projection};
+use inferdiff_schemas::storage::Disk;
+use proptest::prelude::*;
+
+fn open(path: &Path) -> Capture {
+    Capture::open(Arc::new(Disk), path).unwrap()
+}
+
+fn read(capture: &Capture, plan: &Plan) -> Vec<Vec<u64>> {
+    let seqs = |chunk| {
+        let batches = exchanges(capture, chunk, Projection::Keys).unwrap();
+        batches
+            .flat_map(|batch| batch.unwrap())
+            .map(|e| e.seq)
+            .collect()
+    };
+    plan.chunks.iter().map(seqs).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn chunks_hold_what_was_chosen_once_in_order_and_no_more_than_asked(
+        each in 1_usize..5,
+        segment in 1_usize..12,
+        count in 1_u64..60,
+        every in 1_u64..20,
+        sample in prop::option::of(0.2_f64..1.0),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let all = (0..count).map(|seq| exchange(seq, vec![images(seq, 1)]));
+        let path = common::replay::write_in(dir.path(), each, segment, all);
+        let capture = open(&path);
+        let selection = Selection { sample, ..Selection::default() };
+        let Ok(plan) = plan(&capture, &selection, every) else {
+            // Nobody was drawn.
+            return Ok(());
+        };
+        let chosen: Vec<u64> = plan.requests.iter().map(|r| r.seq).collect();
+        let read = read(&capture, &plan);
+        prop_assert_eq!(read.concat(), chosen);
+        for (chunk, read) in plan.chunks.iter().zip(&read) {
+            prop_assert_eq!(chunk.exchanges(), read.len() as u64);
+            prop_assert!(chunk.exchanges() <= every || chunk.row_groups == 1);
+        }
+        // As few as can be: two neighbours of a segment would not have gone into one.
+        for pair in plan.chunks.windows(2) {
+            let alone = pair[0].segment != pair[1].segment;
+            let second = read_of_first_group(&capture, &pair[1]);
+            prop_assert!(alone || pair[0].exchanges() + second > every);
+        }
+    }
+}
+
+fn read_of_first_group(capture: &Capture, chunk: &inferdiff_schemas::run::manifest::Chunk) -> u64 {
+    let rows = capture
+        .segment(&chunk.segment)
+        .unwrap()
+        .rows_of(chunk.row_group);
+    (0..rows).filter(|&row| chunk.contains(row)).count() as u64
+}
+
+#[test]
+fn row_groups_of_which_nothing_is_replayed_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = (0..30).map(|seq| exchange(seq, vec![images(seq, 1)]));
+    let path = common::replay::write_in(dir.path(), 3, 10, all);
+    let capture = open(&path);
+    let filter = ["seq!=9", "seq!=10", "seq!=11", "seq>=4", "seq<20"];
+    let filter = filter.map(|c| Condition::parse(c).unwrap()).to_vec();
+    let selection = Selection {
+        filter,
+        ..Selection::default()
+    };
+    let plan = plan(&capture, &selection, 1000).unwrap();
+    let [chunk] = &plan.chunks[..] else {
+        panic!("{:?}", plan.chunks)
+    };
+    assert_eq!((chunk.row_group, chunk.row_groups), (1, 6));
+    assert_eq!(chunk.rows, [[1, 6], [9, 17]]);
+    let wanted: Vec<u64> = (4..9).chain(12..20).collect();
+    assert_eq!(read(&capture, &plan), [wanted]);
+}
+
+#[test]
+fn what_is_committed_together_changes_no_answer_and_a_run_keeps_to_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = (0..40).map(|seq| exchange(seq, vec![images(seq, 1)]));
+    let capture = write(dir.path(), 5, all);
+    let (few, many) = (dir.path().join("few"), dir.path().join("many"));
+    let (code, verdicts, errors) = replay(&capture, &few, &[]);
+    assert_eq!(code, 0, "{errors}");
+    let (_, often, errors) = replay(&capture, &many, &["--commit-every", "1"]);
+    assert_eq!(verdicts, often, "{errors}");
+    let files = |run: &Path| {
+        let all = results(run);
+        let of = |p: &&std::path::PathBuf| p.starts_with("stages/all/comparisons");
+        all.keys().filter(of).count()
+    };
+    // Two row groups are a segment here.
+    assert_eq!((files(&few), files(&many)), (4, 8));
+
+    std::fs::remove_file(few.join("stages/all/status.json")).unwrap();
+    let (run, capture) = (few.to_str().unwrap(), capture.to_str().unwrap());
+    let model = common::replay::digits("digits.fp32.onnx");
+    let line = ["replay", capture, "--run", run, "--model", &model];
+    let out = inferdiff(
+        &[
+            &line[..],
+            &["--repeats", "1", "--probe", "none", "--commit-every", "7"],
+        ]
+        .concat(),
+    );
+    let errors = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("what differs: --commit-every"), "{errors}");
+}
