@@ -1,6 +1,6 @@
 //! For `scripts/bench replay`: makes a capture of random rows, and runs a bare `ort` loop over it.
 //!
-//! `bench_replay capture DIR REQUESTS BATCH WIDTH` · `bench_replay bare LIBRARY MODEL DIR` ·
+//! `bench_replay capture DIR REQUESTS BATCH WIDTH ROWS_OF_A_ROW_GROUP` · `bench_replay bare LIBRARY MODEL DIR` ·
 //! `bench_replay read DIR`
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,13 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let number = |i: usize| args[i].parse::<usize>().unwrap();
     match args[1].as_str() {
-        "capture" => capture(Path::new(&args[2]), number(3), number(4), number(5)),
+        "capture" => capture(
+            Path::new(&args[2]),
+            number(3),
+            number(4),
+            number(5),
+            number(6),
+        ),
         "bare" => bare(
             Path::new(&args[2]),
             Path::new(&args[3]),
@@ -37,7 +43,7 @@ fn main() {
     }
 }
 
-fn capture(dir: &Path, requests: usize, batch: usize, width: usize) {
+fn capture(dir: &Path, requests: usize, batch: usize, width: usize, each: usize) {
     let recorder = Ulid::generate();
     let (meta, own) = (CaptureMeta::new(""), RecorderMeta::new(recorder, ""));
     let options = WriterOptions::default();
@@ -68,7 +74,7 @@ fn capture(dir: &Path, requests: usize, batch: usize, width: usize) {
         ledger.accepted += 1;
         ledger.in_flight += 1;
         writer.append(exchange);
-        if seq % 1000 == 999 {
+        if (seq + 1).is_multiple_of(each as u64) {
             writer.checkpoint(&mut ledger).unwrap();
         }
     }
@@ -135,8 +141,8 @@ fn read(dir: &Path) {
     let before = cpu();
     let capture = Capture::open(Arc::new(Disk), dir).unwrap();
     for segment in capture.segments() {
-        for group in 0..segment.row_groups {
-            for rows in segment.stream(group, Projection::Tensors).unwrap() {
+        for span in segment.spans(0..segment.row_groups) {
+            for rows in segment.stream(span, Projection::Tensors).unwrap() {
                 std::hint::black_box(rows.unwrap());
             }
         }

@@ -2,7 +2,7 @@
 
 Two stages (off, all), one thread. Start-up (a replay of one exchange) is reported apart. Beside it:
 the comparison alone, reading alone, what people do today, and memory over the number of rows.
-`replay.py RELEASE_FOLDER [compare|memory|WIDTHxLAYERSxBATCH]…` measures only those; BENCH_ROUNDS is the
+`replay.py RELEASE_FOLDER [compare|memory|WIDTHxLAYERSxBATCH[xROWS_OF_A_ROW_GROUP]]…` measures only those; BENCH_ROUNDS is the
 number of rounds, and BENCH_AGAINST=BINARY another build of the program by turns with this one.
 """
 
@@ -72,11 +72,11 @@ def replay(binary: Path, folder: Path, run: str, *more: str) -> tuple[float, int
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss
 
 
-def prepare(release: Path, folder: Path, width: int, layers: int, batch: int, requests: int) -> None:
+def prepare(release: Path, folder: Path, width: int, layers: int, batch: int, requests: int, each: int = 1000) -> None:
     """Model, ladder and capture."""
     mlp(folder / "mlp.onnx", width, layers)
     (folder / "ladder.toml").write_text(LADDER)
-    sizes = [str(n) for n in (requests, batch, width)]
+    sizes = [str(n) for n in (requests, batch, width, each)]
     subprocess.run([release / "examples/bench_replay", "capture", folder / "capture", *sizes], check=True)
 
 
@@ -85,9 +85,10 @@ def printed(*command: object) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def workload(release: Path, folder: Path, width: int, layers: int, batch: int, requests: int) -> None:
+def workload(release: Path, folder: Path, shape: tuple[int, int, int], requests: int, each: int) -> None:
     """One model: replay against bare inference, and the peers."""
-    prepare(release, folder, width, layers, batch, requests)
+    width, layers, batch = shape
+    prepare(release, folder, width, layers, batch, requests, each)
     library = next(Path(".venv").glob("lib/python3*/site-packages/onnxruntime/capi/libonnxruntime.so*"))
     tool, capture = release / "examples/bench_replay", folder / "capture"
     builds = {"replay": release / "inferdiff"}
@@ -102,7 +103,7 @@ def workload(release: Path, folder: Path, width: int, layers: int, batch: int, r
             whole, _ = replay(binary, folder, run)
             measured = whole - begin
             rounds[name].append((measured / seconds, seconds / requests, measured / requests, begin))
-    title = f"MLP {width}x{layers} batch {batch}"
+    title = f"MLP {width}x{layers} batch {batch}" + (f", row groups of {each}" if each != 1000 else "")
     for name, measured in rounds.items():
         measured.sort()
         ratio, bare, ours, begin = measured[len(measured) // 2]
@@ -150,13 +151,20 @@ def measure(folder: Path) -> None:
     print(describe(), flush=True)
     if not asked or "compare" in asked:
         print(printed(release / "examples/bench_compare", "0.5"), end="", flush=True)
-    workloads = ((64, 4, 1, 40000), (512, 8, 1, 20000), (512, 8, 32, 5000))
-    for shape in workloads:
-        if asked and "x".join(str(n) for n in shape[:3]) not in asked:
+    # Row groups of 50 are what a recorder of 50 requests a second writes.
+    workloads = (
+        ((64, 4, 1), 40000, 1000),
+        ((64, 4, 1), 40000, 50),
+        ((512, 8, 1), 20000, 1000),
+        ((512, 8, 32), 5000, 1000),
+    )
+    for shape, requests, each in workloads:
+        name = "x".join(str(n) for n in (shape if each == 1000 else (*shape, each)))
+        if asked and name not in asked:
             continue
-        own = folder / "x".join(str(n) for n in shape)
+        own = folder / name
         own.mkdir()
-        workload(release, own, *shape)
+        workload(release, own, shape, requests, each)
         sys.stdout.flush()
     if not asked or "memory" in asked:
         memory(release, folder)

@@ -1,5 +1,7 @@
 //! What is committed together: neighbouring row groups of a segment, put together and read again.
 
+use std::ops::Range;
+
 use inferdiff_schemas::Exchange;
 use inferdiff_schemas::capture::{Capture, CaptureError, Projection, Segment};
 use inferdiff_schemas::run::manifest::Chunk;
@@ -13,41 +15,85 @@ pub const COMMIT_EVERY: u64 = 1000;
 /// the longest.
 const CHUNK_BYTES: u64 = 64 << 20;
 
-/// The chunk that a segment's row groups are put together to.
-pub(super) struct Pieces<'a> {
+/// The chunks of a segment, as its rows come.
+pub(super) struct Chunks<'a> {
     segment: &'a Segment,
     commit_every: u64,
-    pub chunk: Option<Chunk>,
-    bytes: u64,
+    done: Vec<Chunk>,
+    /// Where further row groups may go, and its bytes.
+    open: Option<(Chunk, u64)>,
+    /// The row group of the next row, and its rows so far.
+    piece: Chunk,
+    rows: u64,
 }
 
-impl<'a> Pieces<'a> {
+impl<'a> Chunks<'a> {
     pub fn new(segment: &'a Segment, commit_every: u64) -> Self {
         Self {
             segment,
             commit_every,
-            chunk: None,
-            bytes: 0,
+            done: Vec::new(),
+            open: None,
+            piece: piece(segment, 0),
+            rows: 0,
         }
     }
 
-    /// Adds a row group; the chunk before it, where both do not go into one.
-    pub fn add(&mut self, piece: Chunk) -> Option<Chunk> {
-        let bytes = self.segment.uncompressed_bytes(piece.row_group);
-        if let Some(chunk) = &mut self.chunk
-            && chunk.exchanges() + piece.exchanges() <= self.commit_every
-            && self.bytes + bytes <= CHUNK_BYTES
+    /// The next row of the segment.
+    pub fn row(&mut self, replayed: bool) {
+        while self.rows >= self.segment.rows_of(self.piece.row_group)
+            && self.piece.row_group < self.segment.row_groups
         {
-            let earlier = (chunk.row_group..piece.row_group).map(|g| self.segment.rows_of(g));
-            let start: u64 = earlier.sum();
-            let rows = piece.rows.iter();
-            rows.for_each(|[from, to]| chunk.push([start + from, start + to]));
-            chunk.row_groups = piece.row_group + 1 - chunk.row_group;
-            self.bytes += bytes;
-            return None;
+            self.end_piece();
         }
-        self.bytes = bytes;
-        self.chunk.replace(piece)
+        if replayed {
+            self.piece.push([self.rows, self.rows + 1]);
+        }
+        self.rows += 1;
+    }
+
+    /// All of them.
+    pub fn end(mut self) -> Vec<Chunk> {
+        self.end_piece();
+        self.done.extend(self.open.map(|(chunk, _)| chunk));
+        self.done
+    }
+
+    fn end_piece(&mut self) {
+        let next = piece(self.segment, self.piece.row_group + 1);
+        let piece = std::mem::replace(&mut self.piece, next);
+        self.rows = 0;
+        if piece.rows.is_empty() {
+            return;
+        }
+        let bytes = self.segment.uncompressed_bytes(piece.row_group);
+        match &mut self.open {
+            Some((chunk, sum))
+                if chunk.exchanges() + piece.exchanges() <= self.commit_every
+                    && *sum + bytes <= CHUNK_BYTES =>
+            {
+                let earlier = chunk.row_group..piece.row_group;
+                let start: u64 = earlier.map(|g| self.segment.rows_of(g)).sum();
+                let rows = piece.rows.iter();
+                rows.for_each(|[from, to]| chunk.push([start + from, start + to]));
+                chunk.row_groups = piece.row_group + 1 - chunk.row_group;
+                *sum += bytes;
+            }
+            open => {
+                let full = open.replace((piece, bytes));
+                self.done.extend(full.map(|(chunk, _)| chunk));
+            }
+        }
+    }
+}
+
+fn piece(segment: &Segment, row_group: usize) -> Chunk {
+    Chunk {
+        name: format!("{}-{row_group:04}", segment.id),
+        segment: segment.id.to_string(),
+        row_group,
+        row_groups: 1,
+        rows: Vec::new(),
     }
 }
 
@@ -64,20 +110,11 @@ pub fn exchanges(
 {
     let segment = capture.segment(&chunk.segment)?.clone();
     let chunk = chunk.clone();
-    let mut start = 0;
-    let groups = (chunk.row_group..chunk.row_group + chunk.row_groups).filter_map({
-        let chunk = chunk.clone();
-        let segment = segment.clone();
-        move |group| {
-            let first = start;
-            start += segment.rows_of(group);
-            chunk.touches([first, start]).then_some((group, first))
-        }
-    });
-    Ok(groups.flat_map(move |(group, first)| {
+    let spans = spans(&segment, &chunk);
+    Ok(spans.into_iter().flat_map(move |(span, first)| {
         let chunk = chunk.clone();
         let mut row = first;
-        let (rows, error) = match segment.stream(group, projection) {
+        let (rows, error) = match segment.stream(span, projection) {
             Ok(rows) => (Some(rows), None),
             Err(e) => (None, Some(Err(e))),
         };
@@ -91,4 +128,28 @@ pub fn exchanges(
         });
         replayed.chain(error)
     }))
+}
+
+/// What is read of a chunk: row groups, with the place of their first row in it.
+fn spans(segment: &Segment, chunk: &Chunk) -> Vec<(Range<usize>, u64)> {
+    let mut runs: Vec<(Range<usize>, u64)> = Vec::new();
+    let mut first = 0;
+    for group in chunk.row_group..chunk.row_group + chunk.row_groups {
+        let end = first + segment.rows_of(group);
+        if chunk.touches([first, end]) {
+            match runs.last_mut() {
+                Some((run, _)) if run.end == group => run.end += 1,
+                _ => runs.push((group..group + 1, first)),
+            }
+        }
+        first = end;
+    }
+    let each = runs.into_iter().flat_map(|(run, mut first)| {
+        segment.spans(run).map(move |span| {
+            let begin = first;
+            first += span.clone().map(|g| segment.rows_of(g)).sum::<u64>();
+            (span, begin)
+        })
+    });
+    each.collect()
 }

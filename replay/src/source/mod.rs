@@ -14,7 +14,7 @@ mod chunks;
 
 pub use chunks::{COMMIT_EVERY, exchanges};
 
-use chunks::Pieces;
+use chunks::Chunks;
 
 /// What to take of a capture.
 #[derive(Debug, Clone, Default)]
@@ -108,29 +108,15 @@ pub fn plan(
     for segment in capture.segments() {
         digest.update(segment.id.to_string().as_bytes());
         digest.update(&segment.bytes.to_le_bytes());
-        let mut pieces = Pieces::new(segment, commit_every);
-        for row_group in 0..segment.row_groups {
-            let mut piece = Chunk {
-                name: format!("{}-{row_group:04}", segment.id),
-                segment: segment.id.to_string(),
-                row_group,
-                row_groups: 1,
-                rows: Vec::new(),
-            };
-            let mut row = 0;
-            for exchanges in segment.stream(row_group, projection)? {
-                for e in exchanges? {
-                    if planner.takes(e) {
-                        piece.push([row, row + 1]);
-                    }
-                    row += 1;
-                }
-            }
-            if !piece.rows.is_empty() {
-                planner.plan.chunks.extend(pieces.add(piece));
+        let mut chunks = Chunks::new(segment, commit_every);
+        for span in segment.spans(0..segment.row_groups) {
+            for exchanges in segment.stream(span, projection)? {
+                exchanges?
+                    .into_iter()
+                    .for_each(|e| chunks.row(planner.takes(e)));
             }
         }
-        planner.plan.chunks.extend(pieces.chunk);
+        planner.plan.chunks.extend(chunks.end());
     }
     let Planner {
         mut plan,
@@ -251,8 +237,8 @@ pub fn models(
 ) -> Result<BTreeMap<(String, String), u64>, SourceError> {
     let mut out = BTreeMap::new();
     for segment in capture.segments() {
-        for row_group in 0..segment.row_groups {
-            for exchanges in segment.stream(row_group, Projection::Shapes)? {
+        for span in segment.spans(0..segment.row_groups) {
+            for exchanges in segment.stream(span, Projection::Shapes)? {
                 for e in exchanges? {
                     if unfit(&e).is_none() && filter.iter().all(|c| c.holds(&e)) {
                         let model = e.model.unwrap_or_default();

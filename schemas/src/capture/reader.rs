@@ -1,6 +1,7 @@
 //! Reading captures, sealed and growing segments alike.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -49,6 +50,9 @@ impl std::fmt::Debug for Segment {
     }
 }
 
+/// Bytes of row groups that are read together.
+const TOGETHER: u64 = 4 << 20;
+
 impl Segment {
     /// Its footer and its columns are encrypted.
     pub fn is_encrypted(&self) -> bool {
@@ -69,13 +73,35 @@ impl Segment {
         group.map_or(0, |g| g.total_byte_size().unsigned_abs())
     }
 
-    /// The rows of one row group, a few at a time: about 1 MiB, so that memory does not grow with
-    /// the row group. Payloads share the bytes that were read.
+    /// The rows of neighbouring row groups, a few at a time: about 1 MiB, so that memory does not grow
+    /// with the row groups. Payloads share the bytes that were read. Of several row groups the short
+    /// column chunks are all read at once: see [`Self::spans`].
     ///
     /// # Errors
     /// [`CaptureError::Damaged`] where a page does not decode, storage errors.
-    pub fn stream(&self, row_group: usize, projection: Projection) -> Result<Rows, CaptureError> {
-        Rows::open(self, row_group, projection)
+    pub fn stream(
+        &self,
+        row_groups: Range<usize>,
+        projection: Projection,
+    ) -> Result<Rows, CaptureError> {
+        Rows::open(self, row_groups, projection)
+    }
+
+    /// The range in parts that are worth reading in one [`Self::stream`] each: one row group, or several
+    /// small ones, because to begin costs as much as to read a hundred rows.
+    pub fn spans(&self, row_groups: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+        let mut left = row_groups;
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let small = left.clone().take_while(|&group| {
+                bytes += self.uncompressed_bytes(group);
+                bytes <= TOGETHER
+            });
+            let count = small.count().max(1).min(left.len());
+            let span = left.start..left.start + count;
+            left.start = span.end;
+            (count > 0).then_some(span)
+        })
     }
 }
 
@@ -187,7 +213,7 @@ impl Capture {
         projection: Projection,
     ) -> Result<Vec<Exchange>, CaptureError> {
         let mut out = Vec::new();
-        for rows in segment.stream(row_group, projection)? {
+        for rows in segment.stream(row_group..row_group + 1, projection)? {
             out.append(&mut rows?);
         }
         Ok(out)

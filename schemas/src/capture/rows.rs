@@ -1,4 +1,4 @@
-//! The rows of one row group, a few at a time.
+//! The rows of some row groups, a few at a time.
 
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -77,12 +77,12 @@ static LEAVES: LazyLock<usize> = LazyLock::new(|| leaf_paths().len());
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ROWS: u64 = 4096;
 
-/// The rows of one row group, batch by batch, in the order they were written. Nothing follows an
-/// error.
+/// The rows of neighbouring row groups, batch by batch, in the order they were written. Nothing
+/// follows an error.
 pub struct Rows {
     batches: ParquetRecordBatchReader,
     path: PathBuf,
-    row_group: usize,
+    groups: Range<usize>,
     projection: Projection,
     /// Rows that must still come.
     left: usize,
@@ -92,16 +92,16 @@ pub struct Rows {
 impl Rows {
     pub(super) fn open(
         segment: &Segment,
-        row_group: usize,
+        groups: Range<usize>,
         projection: Projection,
     ) -> Result<Self, CaptureError> {
         let schema = segment.footer.metadata.file_metadata().schema_descr();
-        let opened = unless_it_panics(|| batches(segment, row_group, mask(projection, schema)));
-        let (left, batches) = opened.map_err(|e| damaged(&segment.path, row_group, e))?;
+        let opened = unless_it_panics(|| batches(segment, &groups, mask(projection, schema)));
+        let (left, batches) = opened.map_err(|e| damaged(&segment.path, &groups, e))?;
         Ok(Self {
             batches,
             path: segment.path.clone(),
-            row_group,
+            groups,
             projection,
             left,
             ended: false,
@@ -134,7 +134,7 @@ impl Iterator for Rows {
         }
         let step = self.step();
         self.ended = !matches!(step, Ok(Some(_)));
-        step.map_err(|e| damaged(&self.path, self.row_group, e))
+        step.map_err(|e| damaged(&self.path, &self.groups, e))
             .transpose()
     }
 }
@@ -145,7 +145,7 @@ pub(super) fn damaged_columns(segment: &Segment, row_group: usize) -> Vec<String
     let decodes = |leaf: usize| {
         let mask = ProjectionMask::leaves(schema, [leaf]);
         let read = || {
-            let (rows, batches) = batches(segment, row_group, mask)?;
+            let (rows, batches) = batches(segment, &(row_group..row_group + 1), mask)?;
             let mut read = 0;
             for batch in batches {
                 read += batch?.num_rows();
@@ -173,8 +173,12 @@ pub(super) fn column_at(segment: &Segment, row_group: usize, piece: &Range<u64>)
     }
 }
 
-fn damaged(path: &std::path::Path, row_group: usize, why: String) -> CaptureError {
-    CaptureError::damaged(path, format!("row group {row_group}: {why}"))
+fn damaged(path: &std::path::Path, groups: &Range<usize>, why: String) -> CaptureError {
+    let which = match groups.len() {
+        1 => format!("row group {}", groups.start),
+        _ => format!("row groups {} to {}", groups.start, groups.end - 1),
+    };
+    CaptureError::damaged(path, format!("{which}: {why}"))
 }
 
 /// The Parquet reader panics on some damaged pages (an index into a dictionary that is not there);
@@ -187,25 +191,31 @@ pub(super) fn unless_it_panics<T, E: std::fmt::Display>(
         .map_err(|e| e.to_string())
 }
 
-/// The number of rows of a row group, and its batches.
+/// The number of rows of row groups, and their batches.
 fn batches(
     segment: &Segment,
-    row_group: usize,
+    groups: &Range<usize>,
     mask: ProjectionMask,
 ) -> Result<(usize, ParquetRecordBatchReader), ParquetError> {
     let metadata = Arc::clone(&segment.footer.metadata);
-    let group = metadata
+    let read = metadata
         .row_groups()
-        .get(row_group)
+        .get(groups.clone())
+        .filter(|groups| !groups.is_empty())
         .ok_or_else(|| ParquetError::General("there is no such row group".to_owned()))?;
-    let rows = usize::try_from(group.num_rows())?;
+    let rows: i64 = read.iter().map(RowGroupMetaData::num_rows).sum();
+    let rows = usize::try_from(rows)?;
+    let columns = || {
+        let columns = read
+            .iter()
+            .flat_map(|group| group.columns().iter().enumerate());
+        columns.filter(|(leaf, _)| mask.leaf_included(*leaf))
+    };
     let mut chunks = Chunks::new(Arc::clone(&segment.file), segment.bytes);
-    let read = group.columns().iter().enumerate();
-    let read = read.filter(|(leaf, _)| mask.leaf_included(*leaf));
-    chunks.hold(read.map(|(_, column)| column.byte_range()))?;
-    let read = group.columns().iter().enumerate();
-    let read = read.filter(|(leaf, _)| mask.leaf_included(*leaf));
-    let bytes: i64 = read.map(|(_, column)| column.uncompressed_size()).sum();
+    chunks.hold(columns().map(|(_, column)| column.byte_range()))?;
+    let bytes: i64 = columns()
+        .map(|(_, column)| column.uncompressed_size())
+        .sum();
     let each = bytes.unsigned_abs().checked_div(rows as u64).unwrap_or(0);
     let batch = (BATCH_BYTES / each.max(1)).clamp(1, BATCH_ROWS);
     let options = match metadata.file_metadata().schema_descr().num_columns() {
@@ -215,7 +225,7 @@ fn batches(
     };
     let metadata = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)?;
     let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata)
-        .with_row_groups(vec![row_group])
+        .with_row_groups(groups.clone().collect())
         .with_projection(mask)
         .with_batch_size(usize::try_from(batch).unwrap_or(1))
         .build()?;
