@@ -116,7 +116,7 @@ impl Chunk {
     /// Some row of `[from, to)` is replayed.
     pub fn touches(&self, [from, to]: [u64; 2]) -> bool {
         let before = self.rows.partition_point(|[start, _]| *start < to);
-        before > 0 && from < self.rows[before - 1][1]
+        before > 0 && from < to.min(self.rows[before - 1][1])
     }
 }
 
