@@ -1,7 +1,7 @@
 //! For `scripts/bench replay`: bytes of two tensors compared per second and core, all statistics,
 //! one line for each size and set of instructions.
 //!
-//! `bench_compare SECONDS` (of each line; each line is the best of its rounds)
+//! `bench_compare SECONDS [TEXT]` (of each line; each line is the best of its rounds; those with the text)
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -71,6 +71,17 @@ fn measure(
     (reference, stage): &(Vec<u8>, Vec<u8>),
     each: Duration,
 ) {
+    let line = format!(
+        "comparing {name} in {place} (2 x {} KiB), {}",
+        reference.len() >> 10,
+        level.name(),
+    );
+    if std::env::args()
+        .nth(2)
+        .is_some_and(|text| !line.contains(&text))
+    {
+        return;
+    }
     let tolerance = Tolerance {
         rtol: 1e-3,
         atol: 1e-5,
@@ -92,9 +103,5 @@ fn measure(
     }
     #[expect(clippy::cast_precision_loss, reason = "a few hundred million")]
     let rate = bytes as f64 / best / 1e9;
-    println!(
-        "comparing {name} in {place} (2 x {} KiB), {}: {rate:.2} GB/s",
-        reference.len() >> 10,
-        level.name(),
-    );
+    println!("{line}: {rate:.2} GB/s");
 }

@@ -9,7 +9,9 @@ use super::numeric::{Numeric, with_numeric};
 /// Elements in a block: three arrays of f64 and the data itself stay within 32 KiB.
 pub(super) const BLOCK: usize = 512;
 
-/// Reference, stage and |r−t|.
+/// Reference, stage and |r−t|. Aligned as the widest registers, which would touch two lines of the cache
+/// with each access otherwise.
+#[repr(align(64))]
 pub(super) struct Block {
     pub r: [f64; BLOCK],
     pub t: [f64; BLOCK],
@@ -23,15 +25,6 @@ pub(super) struct Side<'a> {
     pub data: &'a [u8],
 }
 
-/// What loading a block found.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Loaded {
-    /// The largest distance on the grid; it means nothing where there are non-finite elements.
-    pub max_ulp: u64,
-    /// Some element of either side is NaN or infinite.
-    pub nonfinite: bool,
-}
-
 type Steps<'a> = &'a [[f64; LANES]];
 
 impl Block {
@@ -43,8 +36,9 @@ impl Block {
         })
     }
 
-    /// Loads the first `n` pairs.
-    pub fn load(&mut self, level: Level, r: Side<'_>, t: Side<'_>, n: usize) -> Loaded {
+    /// Loads the first `n` pairs. Returns the largest distance on the grid, which means nothing where
+    /// there are non-finite elements.
+    pub fn load(&mut self, level: Level, r: Side<'_>, t: Side<'_>, n: usize) -> u64 {
         if r.datatype != t.datatype {
             return self.load_mixed(level, r, t, n);
         }
@@ -55,24 +49,23 @@ impl Block {
             block,
             n,
             numeric: std::marker::PhantomData,
-        }), Loaded { max_ulp: 0, nonfinite: false })
+        }), 0)
     }
 
     /// Loads the reference alone; true where an element is not finite.
     pub fn load_one(&mut self, level: Level, side: Side<'_>, n: usize) -> bool {
-        widen(level, side, &mut self.r[..n])
+        widen(level, side, &mut self.r[..n]);
+        side.datatype.is_float() && level.run(AnyNonfinite(&self.r[..n]))
     }
 
     /// Different datatypes: element by element, on the coarser one's grid.
-    fn load_mixed(&mut self, level: Level, r: Side<'_>, t: Side<'_>, n: usize) -> Loaded {
-        let nonfinite = widen(level, r, &mut self.r[..n]) | widen(level, t, &mut self.t[..n]);
+    fn load_mixed(&mut self, level: Level, r: Side<'_>, t: Side<'_>, n: usize) -> u64 {
+        widen(level, r, &mut self.r[..n]);
+        widen(level, t, &mut self.t[..n]);
         for i in 0..n {
             self.d[i] = difference(r, t, i);
         }
-        Loaded {
-            max_ulp: (0..n).map(|i| ulps(r, t, i)).max().unwrap_or(0),
-            nonfinite,
-        }
+        (0..n).map(|i| ulps(r, t, i)).max().unwrap_or(0)
     }
 
     /// Zeros after the first `n` pairs up to a whole step: they change no sum and no maximum.
@@ -104,10 +97,10 @@ struct Load<'a, T> {
 }
 
 impl<T: Numeric> Kernel for Load<'_, T> {
-    type Out = Loaded;
+    type Out = u64;
 
     #[inline(always)]
-    fn run(self) -> Loaded {
+    fn run(self) -> u64 {
         let Block { r, t, d } = self.block;
         let (r, t, d) = (&mut r[..self.n], &mut t[..self.n], &mut d[..self.n]);
         T::widen(self.r, r);
@@ -119,10 +112,7 @@ impl<T: Numeric> Kernel for Load<'_, T> {
                 *d = (r - t).abs();
             }
         }
-        Loaded {
-            max_ulp: T::distance(self.r, self.t),
-            nonfinite: T::DATATYPE.is_float() && (any_nonfinite(r) | any_nonfinite(t)),
-        }
+        T::distance(self.r, self.t)
     }
 }
 
@@ -133,31 +123,37 @@ struct Widen<'a, T> {
 }
 
 impl<T: Numeric> Kernel for Widen<'_, T> {
-    type Out = bool;
+    type Out = ();
 
     #[inline(always)]
-    fn run(self) -> bool {
+    fn run(self) {
         T::widen(self.data, self.out);
-        T::DATATYPE.is_float() && any_nonfinite(self.out)
     }
 }
 
-fn widen(level: Level, side: Side<'_>, out: &mut [f64]) -> bool {
+fn widen(level: Level, side: Side<'_>, out: &mut [f64]) {
     with_numeric!(side.datatype, T => level.run(Widen::<T> {
         data: side.data,
         out,
         numeric: std::marker::PhantomData,
-    }), false)
+    }), ());
 }
 
-#[inline(always)]
-fn any_nonfinite(values: &[f64]) -> bool {
-    const EXPONENT: u64 = 0x7ff << 52;
-    let mut most = 0;
-    for v in values {
-        most = most.max(v.to_bits() & EXPONENT);
+/// Some value is NaN or infinite.
+struct AnyNonfinite<'a>(&'a [f64]);
+
+impl Kernel for AnyNonfinite<'_> {
+    type Out = bool;
+
+    #[inline(always)]
+    fn run(self) -> bool {
+        const EXPONENT: u64 = 0x7ff << 52;
+        let mut most = 0;
+        for v in self.0 {
+            most = most.max(v.to_bits() & EXPONENT);
+        }
+        most == EXPONENT
     }
-    most == EXPONENT
 }
 
 /// |r−t| of pair `i`; exact before rounding where both are integers.

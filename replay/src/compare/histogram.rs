@@ -3,19 +3,46 @@
 //! A bucket is an eighth of a binade by value: the exponent and the first three mantissa bits of the
 //! f64. Its middle is within 1/8 octave of everything in it (the first is 0.17 octaves wide).
 
+use super::block::BLOCK;
+use super::level::{Kernel, Level};
+
 /// Bits below those that name a bucket.
 const SHIFT: u32 = 52 - 3;
 /// The bucket of +∞; every finite bucket is below it.
 const INFINITE: usize = 0x7ff << 3;
-const BUCKETS: usize = 1 << 14;
+/// Counts of one bucket, for neighbours in turn: they often fall into one bucket, and a count that was
+/// just written must not be waited for.
+const TURNS: usize = 4;
+/// A bucket has 14 bits (the sign is 0), and a turn 2: 16 in all, which index without a check.
+const COUNTS: usize = 1 << 16;
 
-type Counts = [u32; BUCKETS];
+/// Counts of absolute differences by bucket and turn. Empty between items.
+pub(super) struct Histogram(Box<[u32; COUNTS]>);
 
-/// Counts of absolute differences by bucket. Empty between items.
-///
-/// Twice, for neighbours in turn: they often fall into one bucket, and a count that was just written
-/// must not be waited for.
-pub(super) struct Histogram([Box<Counts>; 2]);
+/// Places in the counts; aligned as [`super::block::Block`].
+#[repr(align(64))]
+struct Places([u32; BLOCK]);
+
+/// Finds the places of differences.
+struct Place<'a> {
+    differences: &'a [f64],
+    out: &'a mut Places,
+}
+
+impl Kernel for Place<'_> {
+    type Out = ();
+
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "the upper half of a double names its bucket"
+    )]
+    #[inline(always)]
+    fn run(self) {
+        for (i, (out, d)) in self.out.0.iter_mut().zip(self.differences).enumerate() {
+            *out = (d.to_bits() >> 32) as u32 >> (SHIFT - 32) << 2 | (i % TURNS) as u32;
+        }
+    }
+}
 
 /// p50, p99 and p99.9 by nearest rank.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -27,28 +54,27 @@ pub(super) struct Percentiles {
 
 impl Histogram {
     pub fn new() -> Self {
-        let counts = || vec![0; BUCKETS].into_boxed_slice().try_into();
-        Self([(); 2].map(|()| counts().expect("made with that length")))
+        let counts = vec![0; COUNTS].into_boxed_slice();
+        Self(counts.try_into().expect("made with that length"))
     }
 
-    /// Counts differences; none is negative or NaN. Zeros need not be counted.
-    pub fn add(&mut self, differences: &[f64]) {
-        let [even, odd] = &mut self.0;
-        let (pairs, rest) = differences.as_chunks();
-        for [a, b] in pairs {
-            even[bucket(*a) % BUCKETS] += 1;
-            odd[bucket(*b) % BUCKETS] += 1;
-        }
-        for d in rest {
-            even[bucket(*d) % BUCKETS] += 1;
+    /// Counts differences, a block at most; none is negative or NaN. Zeros need not be counted.
+    pub fn add(&mut self, level: Level, differences: &[f64]) {
+        let mut places = Places([0; BLOCK]);
+        let out = &mut places;
+        level.run(Place { differences, out });
+        for place in &places.0[..differences.len()] {
+            #[expect(clippy::cast_possible_truncation, reason = "it has 16 bits")]
+            let place = *place as u16;
+            self.0[usize::from(place)] += 1;
         }
     }
 
     /// The percentiles of `n` differences, those that were not counted being zero, of which the
     /// least above zero and the largest are known. Leaves the histogram empty.
     pub fn take(&mut self, n: u64, least: f64, largest: f64) -> Percentiles {
-        let [even, odd] = &mut self.0;
-        (even[0], odd[0]) = (0, 0);
+        let (counts, _) = self.0.as_chunks_mut::<TURNS>();
+        counts[0] = [0; TURNS];
         if largest == 0.0 || n == 0 {
             return Percentiles {
                 p50: 0.0,
@@ -63,7 +89,7 @@ impl Histogram {
             let above = n - (n * per_mille).div_ceil(1000);
             while seen <= above && at > low {
                 at -= 1;
-                seen += u64::from(even[at]) + u64::from(odd[at]);
+                seen += counts[at].into_iter().map(u64::from).sum::<u64>();
             }
             if seen <= above {
                 return 0.0;
@@ -73,8 +99,7 @@ impl Histogram {
         let p999 = percentile(999);
         let p99 = percentile(990);
         let p50 = percentile(500);
-        even[low..=high].fill(0);
-        odd[low..=high].fill(0);
+        counts[low..=high].fill([0; TURNS]);
         Percentiles { p50, p99, p999 }
     }
 }
@@ -116,7 +141,9 @@ mod tests {
         ) {
             let mut histogram = Histogram::new();
             for _ in 0..again {
-                histogram.add(&values);
+                for part in values.chunks(BLOCK) {
+                    histogram.add(Level::best(), part);
+                }
                 let positive = values.iter().copied().filter(|v| *v > 0.0);
                 let least = positive.fold(f64::INFINITY, f64::min);
                 let largest = values.iter().copied().fold(0.0, f64::max);
@@ -125,7 +152,7 @@ mod tests {
                 prop_assert!(close(p.p50, exact(&values, 500)), "{p:?}");
                 prop_assert!(close(p.p99, exact(&values, 990)), "{p:?}");
                 prop_assert!(close(p.p999, exact(&values, 999)), "{p:?}");
-                prop_assert!(histogram.0.iter().flat_map(|c| c.iter()).all(|n| *n == 0));
+                prop_assert!(histogram.0.iter().all(|n| *n == 0));
             }
         }
     }
@@ -133,7 +160,7 @@ mod tests {
     #[test]
     fn infinite_differences_have_a_bucket() {
         let mut histogram = Histogram::new();
-        histogram.add(&[1.0, f64::INFINITY]);
+        histogram.add(Level::best(), &[1.0, f64::INFINITY]);
         let p = histogram.take(2, 1.0, f64::INFINITY);
         assert!(close(p.p50, 1.0), "{p:?}");
         assert_eq!(p.p999, f64::INFINITY);

@@ -1,10 +1,7 @@
 //! Loops over the elements of one datatype: to f64, and apart on its grid.
 
-use inferdiff_schemas::Datatype;
-
 /// A numeric datatype as it lies in little-endian data.
 pub(super) trait Numeric {
-    const DATATYPE: Datatype;
     /// f64 cannot hold every value: differences are taken of the integers themselves.
     const WIDE: bool;
 
@@ -20,12 +17,11 @@ pub(super) trait Numeric {
 }
 
 macro_rules! numeric {
-    ($name:ident, $datatype:ident, $bits:ty, wide: $wide:literal,
+    ($name:ident, $bits:ty, wide: $wide:literal,
      $widen:expr, $grid:expr) => {
         pub(super) struct $name;
 
         impl Numeric for $name {
-            const DATATYPE: Datatype = Datatype::$datatype;
             const WIDE: bool = $wide;
 
             #[inline(always)]
@@ -137,19 +133,19 @@ fold!(fold16, u16, i16);
 fold!(fold32, u32, i32);
 fold!(fold64, u64, i64);
 
-numeric!(Bool, Bool, u8, wide: false, |b: u8| f64::from(u8::from(b != 0)), |b: u8| u8::from(b != 0));
-numeric!(Uint8, Uint8, u8, wide: false, f64::from, same::<u8>);
-numeric!(Uint16, Uint16, u16, wide: false, f64::from, same::<u16>);
-numeric!(Uint32, Uint32, u32, wide: false, f64::from, same::<u32>);
-numeric!(Uint64, Uint64, u64, wide: true, cast_u64, same::<u64>);
-numeric!(Int8, Int8, i8, wide: false, f64::from, same::<i8>);
-numeric!(Int16, Int16, i16, wide: false, f64::from, same::<i16>);
-numeric!(Int32, Int32, i32, wide: false, f64::from, same::<i32>);
-numeric!(Int64, Int64, i64, wide: true, cast_i64, same::<i64>);
-numeric!(Fp16, Fp16, u16, wide: false, fp16, fold16);
-numeric!(Bf16, Bf16, u16, wide: false, bf16, fold16);
-numeric!(Fp32, Fp32, u32, wide: false, fp32, fold32);
-numeric!(Fp64, Fp64, u64, wide: false, f64::from_bits, fold64);
+numeric!(Bool, u8, wide: false, |b: u8| f64::from(u8::from(b != 0)), |b: u8| u8::from(b != 0));
+numeric!(Uint8, u8, wide: false, f64::from, same::<u8>);
+numeric!(Uint16, u16, wide: false, f64::from, same::<u16>);
+numeric!(Uint32, u32, wide: false, f64::from, same::<u32>);
+numeric!(Uint64, u64, wide: true, cast_u64, same::<u64>);
+numeric!(Int8, i8, wide: false, f64::from, same::<i8>);
+numeric!(Int16, i16, wide: false, f64::from, same::<i16>);
+numeric!(Int32, i32, wide: false, f64::from, same::<i32>);
+numeric!(Int64, i64, wide: true, cast_i64, same::<i64>);
+numeric!(Fp16, u16, wide: false, fp16, fold16);
+numeric!(Bf16, u16, wide: false, bf16, fold16);
+numeric!(Fp32, u32, wide: false, fp32, fold32);
+numeric!(Fp64, u64, wide: false, f64::from_bits, fold64);
 
 /// Evaluates `$body` with `$t` standing for the [`Numeric`] of a datatype; `$none` for BYTES.
 macro_rules! with_numeric {

@@ -6,6 +6,10 @@ use super::level::{Kernel, LANES, Level};
 /// By lane: what becomes one number at the end.
 #[derive(Clone, Copy)]
 struct Lanes {
+    /// Of the block alone: the largest |r−t|, and above zero where a relative error may be the largest
+    /// so far.
+    largest: [f64; LANES],
+    excess: [f64; LANES],
     max_rel: [f64; LANES],
     max_r: [f64; LANES],
     max_t: [f64; LANES],
@@ -31,6 +35,7 @@ pub(super) struct Rule {
 /// Statistics of the blocks so far.
 pub(super) struct Sums {
     lanes: Lanes,
+    magnitudes: bool,
     pub max_abs: f64,
     /// Index of the first element with `max_abs`.
     pub worst: u64,
@@ -53,45 +58,40 @@ struct Add<'a> {
     block: &'a Block,
     n: usize,
     rule: Rule,
+    magnitudes: bool,
+    /// A block whose differences are not all finite is not added.
+    finite: bool,
     lanes: &'a mut Lanes,
 }
 
 impl Kernel for Add<'_> {
-    /// The largest |r−t| of the block.
-    type Out = f64;
+    /// It was added.
+    type Out = bool;
 
     #[expect(
         clippy::needless_range_loop,
         reason = "lanes of several arrays side by side"
     )]
     #[inline(always)]
-    fn run(self) -> f64 {
+    fn run(self) -> bool {
         let bound = bound(&self.lanes.max_rel);
         let Rule { rtol, atol, small } = self.rule;
         let (r, t, d) = self.block.steps(self.n);
         let mut s = *self.lanes;
-        let mut largest = [0f64; LANES];
-        // Above zero where a relative error may be the largest so far.
-        let mut excess = [0f64; LANES];
+        (s.largest, s.excess) = ([0.0; LANES], [0.0; LANES]);
         // A loop for each statistic: what a compiler unrolls whole becomes one vector instruction,
         // and a loop over lanes with all of them in it is too long for that (four times slower).
-        for ((r, t), d) in r.iter().zip(t).zip(d) {
-            let (a, b) = (r.map(f64::abs), t.map(f64::abs));
+        for (r, d) in r.iter().zip(d) {
+            let a = r.map(f64::abs);
             for l in 0..LANES {
-                largest[l] = more(largest[l], d[l]);
+                s.largest[l] = more(s.largest[l], d[l]);
             }
             for l in 0..LANES {
-                s.max_r[l] = more(s.max_r[l], a[l]);
+                s.excess[l] = more(s.excess[l], d[l] - bound * more(small, a[l]));
             }
             for l in 0..LANES {
-                s.max_t[l] = more(s.max_t[l], b[l]);
-            }
-            for l in 0..LANES {
-                excess[l] = more(excess[l], d[l] - bound * more(small, a[l]));
-            }
-            for l in 0..LANES {
-                let above_zero = if d[l] > 0.0 { d[l] } else { f64::INFINITY };
-                s.least[l] = less(s.least[l], above_zero);
+                let lower = less(s.least[l], d[l]);
+                s.least[l] = if d[l] > 0.0 { lower } else { s.least[l] };
             }
             for l in 0..LANES {
                 s.violations[l] += u64::from(d[l] > atol + rtol * a[l]);
@@ -115,15 +115,46 @@ impl Kernel for Add<'_> {
                 s.rt[l] += r[l] * t[l];
             }
         }
-        if excess.into_iter().fold(0.0, more) > 0.0 {
-            for (r, d) in r.iter().zip(d) {
+        // NaN and infinities of either side are in the sum.
+        if self.finite && !s.sum.iter().all(|sum| sum.is_finite()) {
+            return false;
+        }
+        if self.magnitudes {
+            for (r, t) in r.iter().zip(t) {
                 for l in 0..LANES {
-                    s.max_rel[l] = more(s.max_rel[l], d[l] / more(small, r[l].abs()));
+                    s.max_r[l] = more(s.max_r[l], r[l].abs());
+                }
+                for l in 0..LANES {
+                    s.max_t[l] = more(s.max_t[l], t[l].abs());
                 }
             }
         }
         *self.lanes = s;
-        largest.into_iter().fold(0.0, more)
+        true
+    }
+}
+
+/// The largest relative error of a block.
+struct Relative<'a> {
+    block: &'a Block,
+    n: usize,
+    small: f64,
+    max_rel: &'a mut [f64; LANES],
+}
+
+impl Kernel for Relative<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let (r, _, d) = self.block.steps(self.n);
+        let mut most = *self.max_rel;
+        for (r, d) in r.iter().zip(d) {
+            for l in 0..LANES {
+                most[l] = more(most[l], d[l] / more(self.small, r[l].abs()));
+            }
+        }
+        *self.max_rel = most;
     }
 }
 
@@ -153,10 +184,14 @@ fn less(a: f64, b: f64) -> f64 {
 }
 
 impl Sums {
-    pub fn new() -> Self {
+    /// With the largest magnitudes of both sides, or 0 in their place: only those of FP64 can have
+    /// squares that f64 does not hold.
+    pub fn new(magnitudes: bool) -> Self {
         let zero = [0.0; LANES];
         Self {
             lanes: Lanes {
+                largest: zero,
+                excess: zero,
                 max_rel: zero,
                 max_r: zero,
                 max_t: zero,
@@ -168,6 +203,7 @@ impl Sums {
                 tt: zero,
                 rt: zero,
             },
+            magnitudes,
             max_abs: 0.0,
             worst: 0,
         }
@@ -176,20 +212,61 @@ impl Sums {
     /// Adds the first `n` pairs of a block, the first of which has index `from`. Returns the
     /// largest difference in it.
     pub fn add(&mut self, level: Level, rule: Rule, block: &mut Block, n: usize, from: u64) -> f64 {
+        self.run(false, level, rule, block, n, from).unwrap_or(0.0)
+    }
+
+    /// As [`Self::add`], unless an element is NaN or infinite (or so many are so large that their
+    /// differences together are): then nothing is added.
+    pub fn add_finite(
+        &mut self,
+        level: Level,
+        rule: Rule,
+        block: &mut Block,
+        n: usize,
+        from: u64,
+    ) -> Option<f64> {
+        self.run(true, level, rule, block, n, from)
+    }
+
+    fn run(
+        &mut self,
+        finite: bool,
+        level: Level,
+        rule: Rule,
+        block: &mut Block,
+        n: usize,
+        from: u64,
+    ) -> Option<f64> {
         block.pad(n);
+        let magnitudes = self.magnitudes;
         let lanes = &mut self.lanes;
-        let largest = level.run(Add {
+        let added = level.run(Add {
             block,
             n,
             rule,
+            magnitudes,
+            finite,
             lanes,
         });
+        if !added {
+            return None;
+        }
+        // Here and not in the kernel: there compilers shuffle lanes in each step to have them ready for it.
+        if self.lanes.excess.into_iter().fold(0.0, more) > 0.0 {
+            level.run(Relative {
+                block,
+                n,
+                small: rule.small,
+                max_rel: &mut self.lanes.max_rel,
+            });
+        }
+        let largest = self.lanes.largest.into_iter().fold(0.0, more);
         if largest > self.max_abs {
             self.max_abs = largest;
             let at = block.d[..n].iter().position(|d| *d == largest);
             self.worst = from + at.unwrap_or(0) as u64;
         }
-        largest
+        Some(largest)
     }
 
     pub fn totals(&self) -> Totals {
