@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;
 
+use crate::digest::input_digest;
 use crate::tensor::Tensor;
 
 /// How an exchange ended. Every exchange has exactly one.
@@ -134,7 +135,8 @@ pub struct Exchange {
     pub parameters: Option<String>,
     /// Outputs that the request asked for by name, in its order; `None` when it named none.
     pub requested_outputs: Option<Vec<String>>,
-    /// XXH3-128 over the inline inputs, big-endian; `None` when inputs were not decoded.
+    /// XXH3-128 over the inline inputs, big-endian; `None` when inputs were not decoded, or until large
+    /// ones are written.
     pub input_digest: Option<[u8; 16]>,
     /// Input tensors.
     pub inputs: Option<Vec<Tensor>>,
@@ -194,6 +196,12 @@ impl Exchange {
             decode_error: None,
             sample_rate: 1.0,
         }
+    }
+
+    /// [`Self::input_digest`], made now where it was not; `None` when inputs were not decoded.
+    pub fn digest_of_inputs(&self) -> Option<[u8; 16]> {
+        let inputs = self.inputs.as_deref();
+        self.input_digest.or_else(|| inputs.map(input_digest))
     }
 
     /// The product's name for exchange `seq` of `recorder`.

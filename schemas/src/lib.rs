@@ -23,6 +23,7 @@ pub mod digest;
 pub mod exchange;
 pub mod fuzz;
 pub mod headers;
+pub mod prefetch;
 pub mod raw;
 pub mod run;
 pub mod secret;

@@ -7,6 +7,11 @@ use twox_hash::xxhash3_64::{DEFAULT_SECRET_LENGTH, SecretBuffer as Secret64};
 use twox_hash::xxhash3_128::SecretBuffer as Secret128;
 use twox_hash::{XxHash3_64, XxHash3_128, xxhash3_64, xxhash3_128};
 
+use crate::prefetch::prefetch;
+
+/// Bytes that are asked for while as many are hashed.
+const AHEAD: usize = 4096;
+
 type DefaultSecret = &'static [u8; DEFAULT_SECRET_LENGTH];
 
 /// XXH3-64 of bytes that come piece by piece.
@@ -40,9 +45,17 @@ impl Hash128 {
         Self(xxhash3_128::RawHasher::new(Secret128::default()))
     }
 
-    /// Adds bytes.
+    /// Adds bytes. Many of them are asked for ahead: they come from a network, another thread's copy, or
+    /// a disk.
     pub fn update(&mut self, bytes: &[u8]) {
-        self.0.write(bytes);
+        let mut left = bytes;
+        while left.len() > AHEAD {
+            let (now, later) = left.split_at(AHEAD);
+            prefetch(&later[..AHEAD.min(later.len())]);
+            self.0.write(now);
+            left = later;
+        }
+        self.0.write(left);
     }
 
     /// The hash of everything added.

@@ -1,6 +1,7 @@
 //! The numbers of one item.
 
 use inferdiff_schemas::Datatype;
+use inferdiff_schemas::prefetch::prefetch;
 use inferdiff_schemas::run::comparison::Numbers;
 use inferdiff_schemas::run::ladder::Tolerance;
 
@@ -113,8 +114,8 @@ impl Comparer {
             let (r, t) = (part(reference, from, n), part(stage, from, n));
             let later = (from + AHEAD * BLOCK).min(elements);
             let more = BLOCK.min(elements - later);
-            fetch(part(reference, later, more).data);
-            fetch(part(stage, later, more).data);
+            prefetch(part(reference, later, more).data);
+            prefetch(part(stage, later, more).data);
             let ulp = self.block.load(self.level, r, t, n);
             top_r.add(self.level, &self.block.r[..n], from as u64);
             top_t.add(self.level, &self.block.t[..n], from as u64);
@@ -167,22 +168,6 @@ impl Comparer {
 
 /// Blocks between the one that is compared and the one that is asked for.
 const AHEAD: usize = 4;
-
-/// Asks for bytes that are read soon: two streams of memory, with their own pages each, are more than
-/// processors fetch ahead by themselves.
-fn fetch(data: &[u8]) {
-    #[cfg(target_arch = "x86_64")]
-    for line in data.chunks(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a prefetch reads nothing that a program could see, and never faults.
-        #[expect(unsafe_code, reason = "no safe instruction asks for memory")]
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast());
-        }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = data;
-}
 
 /// Equal bytes; a tensor that is its own reference is not read for it.
 fn equal(a: &[u8], b: &[u8]) -> bool {

@@ -27,11 +27,17 @@ fn views() -> BinaryViewBuilder {
     BinaryViewBuilder::new().with_fixed_block_size(BLOCK)
 }
 
-/// The rows of `exchanges` in [`DESCRIBED`].
-pub(super) fn described(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
+/// An exchange's digest of its inputs.
+type Digest = Option<[u8; 16]>;
+
+/// The rows of `exchanges` in [`DESCRIBED`], with the digests of their inputs.
+pub(super) fn described(
+    exchanges: &[Exchange],
+    digests: &[Digest],
+) -> Result<RecordBatch, ArrowError> {
     let tensors =
         |of: fn(&Exchange) -> Option<&[Tensor]>| described_tensors(exchanges.iter().map(of));
-    let columns = columns(exchanges, tensors, Vec::new())?;
+    let columns = columns(exchanges, digests, tensors, Vec::new())?;
     RecordBatch::try_new(DESCRIBED.clone(), columns)
 }
 
@@ -42,12 +48,14 @@ pub(super) fn whole(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
         payloads(exchanges.iter().map(|e| e.response_body.as_ref()))?,
     ];
     let sides = |of: fn(&Exchange) -> Option<&[Tensor]>| tensors(exchanges.iter().map(of));
-    RecordBatch::try_new(VIEWS.clone(), columns(exchanges, sides, bodies)?)
+    let digests: Vec<Digest> = exchanges.iter().map(Exchange::digest_of_inputs).collect();
+    RecordBatch::try_new(VIEWS.clone(), columns(exchanges, &digests, sides, bodies)?)
 }
 
 /// The columns in the order of the schema; `bodies` where those of payloads are among them.
 fn columns(
     exchanges: &[Exchange],
+    digests: &[Digest],
     tensors: impl Fn(fn(&Exchange) -> Option<&[Tensor]>) -> Result<ArrayRef, ArrowError>,
     bodies: Vec<ArrayRef>,
 ) -> Result<Vec<ArrayRef>, ArrowError> {
@@ -75,7 +83,9 @@ fn columns(
     let mut text = [0; ulid::ULID_LEN];
     for e in exchanges {
         recorder.append_value(e.recorder.array_to_str(&mut text));
-        match &e.input_digest {
+    }
+    for of_inputs in digests {
+        match of_inputs {
             Some(d) => digest.append_value(d)?,
             None => digest.append_null(),
         }

@@ -20,7 +20,7 @@ const GATHERED_BELOW: usize = 16 * 1024;
 /// Gathered bytes are written when there are so many.
 const GATHERED: usize = 256 * 1024;
 /// A page ends at the end of a row as soon as it has this many bytes,
-const PAGE: u64 = 1 << 20;
+const PAGE: u64 = 512 << 10;
 /// and inside a row at this many, so that with a value of 1 GiB it stays below the format's 2 GiB.
 const LONGEST_PAGE: u64 = 64 << 20;
 
@@ -32,10 +32,13 @@ pub(super) struct Slot<'a> {
     data: Option<&'a [u8]>,
 }
 
+/// The column of the inputs' payloads.
+pub(super) const INPUTS: &str = "inputs.list.item.data";
+
 /// The entries of column `leaf` (one of [`super::PAYLOAD_COLUMNS`]) that one exchange gives.
 pub(super) fn slots<'a>(leaf: &str, exchange: &'a Exchange, out: &mut Vec<Slot<'a>>) {
     match leaf {
-        "inputs.list.item.data" => tensors(exchange.inputs.as_deref(), out),
+        INPUTS => tensors(exchange.inputs.as_deref(), out),
         "outputs.list.item.data" => tensors(exchange.outputs.as_deref(), out),
         "request_body" => body(exchange.request_body.as_deref(), out),
         _ => body(exchange.response_body.as_deref(), out),
@@ -78,38 +81,70 @@ pub(super) trait Output {
     fn end_piece(&mut self);
 }
 
-/// Writes one column chunk; `slots` has an entry for each row at least. Payload bytes go to `out`
-/// without a copy of them (values of at least 16 KiB).
-///
-/// # Errors
-/// Those of `out`, as `ParquetError::External`; `InvalidInput` likewise for a page that the format
-/// cannot describe (a value of 2 GiB).
-pub(super) fn write_chunk(
-    out: &mut impl Output,
+/// Writes one column chunk, page by page, while its entries come. Payload bytes go to `out` without a
+/// copy of them (values of at least 16 KiB).
+pub(super) struct ChunkWriter<'a, 'o, O> {
+    out: &'o mut O,
     column: ColumnDescPtr,
-    slots: &[Slot<'_>],
-    gathered: &mut Vec<u8>,
-) -> Result<ColumnChunkMetaData> {
-    let start = out.position();
-    let (mut page, mut bytes) = (0, 0);
-    gathered.clear();
-    for (at, slot) in slots.iter().enumerate() {
-        if bytes >= LONGEST_PAGE || (bytes >= PAGE && slot.repetition == 0) {
-            write_page(out, &column, &slots[page..at], gathered)?;
-            (page, bytes) = (at, 0);
+    gathered: &'o mut Vec<u8>,
+    page: Vec<Slot<'a>>,
+    bytes: u64,
+    entries: u64,
+    start: u64,
+}
+
+impl<'a, 'o, O: Output> ChunkWriter<'a, 'o, O> {
+    pub fn new(out: &'o mut O, column: ColumnDescPtr, gathered: &'o mut Vec<u8>) -> Self {
+        gathered.clear();
+        Self {
+            start: out.position(),
+            out,
+            column,
+            gathered,
+            page: Vec::new(),
+            bytes: 0,
+            entries: 0,
         }
-        bytes += slot.data.map_or(0, |data| 4 + data.len() as u64);
     }
-    write_page(out, &column, &slots[page..], gathered)?;
-    let length = signed(out.position() - start);
-    ColumnChunkMetaData::builder(column)
-        .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
-        .set_compression(Compression::UNCOMPRESSED)
-        .set_num_values(signed(slots.len() as u64))
-        .set_data_page_offset(signed(start))
-        .set_total_compressed_size(length)
-        .set_total_uncompressed_size(length)
-        .build()
+
+    /// The next entry.
+    ///
+    /// # Errors
+    /// Those of `out`, as `ParquetError::External`; `InvalidInput` likewise for a page that the format
+    /// cannot describe (a value of 2 GiB).
+    pub fn push(&mut self, slot: Slot<'a>) -> Result<()> {
+        if self.bytes >= LONGEST_PAGE || (self.bytes >= PAGE && slot.repetition == 0) {
+            self.end_page()?;
+        }
+        self.bytes += slot.data.map_or(0, |data| 4 + data.len() as u64);
+        self.entries += 1;
+        self.page.push(slot);
+        Ok(())
+    }
+
+    fn end_page(&mut self) -> Result<()> {
+        write_page(self.out, &self.column, &self.page, self.gathered)?;
+        self.page.clear();
+        self.bytes = 0;
+        Ok(())
+    }
+
+    /// Ends the chunk, which has an entry for each row at least.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub fn end(mut self) -> Result<ColumnChunkMetaData> {
+        self.end_page()?;
+        let length = signed(self.out.position() - self.start);
+        ColumnChunkMetaData::builder(self.column)
+            .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_num_values(signed(self.entries))
+            .set_data_page_offset(signed(self.start))
+            .set_total_compressed_size(length)
+            .set_total_uncompressed_size(length)
+            .build()
+    }
 }
 
 /// Gathers header, levels and small values, and writes what was gathered before each large value and

@@ -1,11 +1,12 @@
-//! `[Exchange] → row group`: descriptions through the general Parquet writer, payloads beside it.
+//! `[Exchange] → row group`: descriptions through the general Parquet writer, payloads before it.
 
+use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::encode;
-use super::pages::{Output, Slot, signed, slots, write_chunk};
+use super::pages::{ChunkWriter, INPUTS, Output, Slot, signed, slots};
 use super::schema::{COLUMNS, DESCRIBED, PAYLOAD_COLUMNS, properties};
 use crate::Exchange;
 
@@ -36,15 +37,64 @@ impl RowGroups {
         &self.written
     }
 
-    /// Appends `exchanges` (one at least) to `out` as one row group: the described columns first,
-    /// so that who reads no payload reads one piece of the file.
+    /// Appends `exchanges` (one at least) to `out` as one row group: payloads first, while which the
+    /// digests of inputs are made that have none yet; then the described columns, so that who reads no
+    /// payload reads one piece of the file.
     ///
     /// # Errors
     /// Of encoding, and of `out` as `ParquetError::External`. After one, the file must be given up.
     pub fn append(&mut self, out: &mut impl Output, exchanges: &[Exchange]) -> Result<()> {
         let start = out.position();
-        let batch = encode::described(exchanges)?;
-        self.described.write(&batch)?;
+        let mut digests = Vec::with_capacity(exchanges.len());
+        let mut payloads = Vec::with_capacity(PAYLOAD_COLUMNS.len());
+        let mut entries: Vec<Slot<'_>> = Vec::new();
+        for column in COLUMNS.columns() {
+            let leaf = column.path().string();
+            if !PAYLOAD_COLUMNS.contains(&leaf.as_str()) {
+                continue;
+            }
+            let mut chunk = ChunkWriter::new(out, column.clone(), &mut self.gathered);
+            for exchange in exchanges {
+                if leaf == INPUTS {
+                    // Right before they are hashed again and written: large ones come from memory once.
+                    digests.push(exchange.digest_of_inputs());
+                }
+                slots(&leaf, exchange, &mut entries);
+                entries.drain(..).try_for_each(|entry| chunk.push(entry))?;
+            }
+            payloads.push(chunk.end()?);
+        }
+        let batch = encode::described(exchanges, &digests)?;
+        let shift = self.describe(out, &batch)?;
+        let described = self.described.flushed_row_groups().last();
+        let described = described.ok_or_else(|| broken("it wrote no row group"))?;
+        let mut columns = described.columns().iter();
+        let mut group = RowGroupMetaData::builder(COLUMNS.clone())
+            .set_num_rows(described.num_rows())
+            .set_ordinal(i32::try_from(self.written.len()).expect("a segment has 32 row groups"))
+            .set_file_offset(signed(start));
+        let mut uncompressed = 0;
+        let mut payloads = payloads.into_iter().peekable();
+        for column in COLUMNS.columns() {
+            let is_it = |chunk: &ColumnChunkMetaData| chunk.column_path() == column.path();
+            let chunk = if let Some(payload) = payloads.next_if(is_it) {
+                payload
+            } else {
+                let chunk = columns.next().filter(|chunk| is_it(chunk));
+                shifted(chunk.ok_or_else(|| broken(&column.path().string()))?, shift)?
+            };
+            uncompressed += chunk.uncompressed_size();
+            group = group.add_column_metadata(chunk);
+        }
+        self.written
+            .push(group.set_total_byte_size(uncompressed).build()?);
+        Ok(())
+    }
+
+    /// Appends the described columns; how far they lie behind where their writer believes them to be.
+    fn describe(&mut self, out: &mut impl Output, batch: &RecordBatch) -> Result<i64> {
+        let start = out.position();
+        self.described.write(batch)?;
         self.described.flush()?;
         // The writer buffers: what it holds must reach the memory before that is moved.
         self.described.sync()?;
@@ -60,31 +110,7 @@ impl RowGroups {
         let shift = signed(start) - signed(self.moved);
         self.moved += memory.len() as u64;
         memory.clear();
-        let described = self.described.flushed_row_groups().last();
-        let described = described.ok_or_else(|| broken("it wrote no row group"))?;
-        let mut columns = described.columns().iter();
-        let mut entries: Vec<Slot<'_>> = Vec::new();
-        let mut group = RowGroupMetaData::builder(COLUMNS.clone())
-            .set_num_rows(described.num_rows())
-            .set_ordinal(i32::try_from(self.written.len()).expect("a segment has 32 row groups"))
-            .set_file_offset(described.file_offset().unwrap_or_default() + shift);
-        let mut uncompressed = 0;
-        for column in COLUMNS.columns() {
-            let leaf = column.path().string();
-            let chunk = if PAYLOAD_COLUMNS.contains(&leaf.as_str()) {
-                entries.clear();
-                exchanges.iter().for_each(|e| slots(&leaf, e, &mut entries));
-                write_chunk(out, column.clone(), &entries, &mut self.gathered)?
-            } else {
-                let chunk = columns.next().filter(|c| c.column_path() == column.path());
-                shifted(chunk.ok_or_else(|| broken(&leaf))?, shift)?
-            };
-            uncompressed += chunk.uncompressed_size();
-            group = group.add_column_metadata(chunk);
-        }
-        self.written
-            .push(group.set_total_byte_size(uncompressed).build()?);
-        Ok(())
+        Ok(shift)
     }
 
     /// Where the chunks of the newest row group end in the writer's memory.
