@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::storage::{Chunks, ReadFile, batch_rows};
+use crate::storage::{Chunks, DiskRead, ReadFile, batch_rows};
 
 /// Why a file of a run could not be written or read.
 #[derive(Debug, thiserror::Error)]
@@ -182,14 +181,13 @@ const BATCH_ROWS: u64 = 4096;
 impl TableReader {
     pub fn open(path: &Path, schema: &SchemaRef) -> Result<Self, RunFileError> {
         let file = File::open(path).map_err(|e| RunFileError::io("read", path, &e))?;
-        let length = file
-            .metadata()
-            .map_err(|e| RunFileError::io("read", path, &e))?;
-        let mut chunks = Chunks::new(Arc::new(RunFile(file)), length.len());
+        let file = DiskRead::new(file).map_err(|e| RunFileError::io("read", path, &e))?;
+        let length = file.len();
+        let mut chunks = Chunks::new(Arc::new(file), length);
         let options = ArrowReaderOptions::new().with_schema(Arc::clone(schema));
         let open = || {
             // A short file is read whole.
-            chunks.hold([(0, length.len())])?;
+            chunks.hold([(0, length)])?;
             let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(chunks, options)?;
             let rows = batch_rows(builder.metadata(), BATCH_BYTES, BATCH_ROWS);
             builder.with_batch_size(rows).build()
@@ -213,19 +211,6 @@ impl Iterator for TableReader {
     fn next(&mut self) -> Option<Self::Item> {
         let batch = self.batches.next()?;
         Some(batch.map_err(|e| self.error(e)))
-    }
-}
-
-/// A committed file: nobody changes it any more.
-struct RunFile(File);
-
-impl ReadFile for RunFile {
-    fn len(&self) -> u64 {
-        self.0.metadata().map_or(0, |m| m.len())
-    }
-
-    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> std::io::Result<()> {
-        self.0.read_exact_at(buf, offset)
     }
 }
 

@@ -69,9 +69,7 @@ impl Chunks {
                 self.end
             )));
         }
-        let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, start)?;
-        Ok(bytes.into())
+        Ok(self.file.read_vec_at(length, start)?.into())
     }
 
     /// What is held from `start` on, where it is.

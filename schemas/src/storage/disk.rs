@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use rustix::buffer::spare_capacity;
+use rustix::io::{Errno, pread};
+
 use super::{Entry, ReadFile, Storage, WriteFile};
 
 /// The local file system.
@@ -12,9 +15,22 @@ use super::{Entry, ReadFile, Storage, WriteFile};
 pub struct Disk;
 
 struct DiskWrite(File);
-struct DiskRead {
+
+/// An open file that nobody changes below `len`.
+pub(crate) struct DiskRead {
     file: File,
     len: u64,
+}
+
+impl DiskRead {
+    /// As long as it is now.
+    ///
+    /// # Errors
+    /// Its length cannot be asked for.
+    pub fn new(file: File) -> io::Result<Self> {
+        let len = file.metadata()?.len();
+        Ok(Self { file, len })
+    }
 }
 
 impl WriteFile for DiskWrite {
@@ -43,6 +59,21 @@ impl ReadFile for DiskRead {
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buf, offset)
+    }
+
+    /// Into memory that is not filled with zeros before.
+    fn read_vec_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut out = Vec::with_capacity(length);
+        while out.len() < length {
+            let at = offset + out.len() as u64;
+            match pread(&self.file, spare_capacity(&mut out), at) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+        out.truncate(length);
+        Ok(out)
     }
 }
 
@@ -84,9 +115,7 @@ impl Storage for Disk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn ReadFile>> {
-        let file = File::open(path)?;
-        let len = file.metadata()?.len();
-        Ok(Box::new(DiskRead { file, len }))
+        Ok(Box::new(DiskRead::new(File::open(path)?)?))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

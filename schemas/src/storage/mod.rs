@@ -15,6 +15,7 @@ mod simulated;
 
 pub(crate) use chunks::{Chunks, batch_rows};
 pub use disk::Disk;
+pub(crate) use disk::DiskRead;
 pub use fault::{Fault, Operation};
 pub use faulty::Faulty;
 pub use simulated::Simulated;
@@ -72,6 +73,16 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// Any I/O error; `UnexpectedEof` where the file ends before `buf` is full.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// So many bytes from `offset`.
+    ///
+    /// # Errors
+    /// As [`Self::read_exact_at`].
+    fn read_vec_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>> {
+        let mut out = vec![0; length];
+        self.read_exact_at(&mut out, offset)?;
+        Ok(out)
+    }
 }
 
 /// Where captures live. Paths are whole paths, not names.
