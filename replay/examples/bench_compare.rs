@@ -16,8 +16,9 @@ use inferdiff_replay::compare::{Comparer, Level};
 use inferdiff_schemas::Datatype;
 use inferdiff_schemas::run::ladder::Tolerance;
 
-/// Elements of a tensor: both sides of FP32 lie in the second-level cache, or only in memory.
-const SIZES: [(&str, usize); 2] = [("L2", 64 << 10), ("RAM", 32 << 20)];
+/// Elements of an item: what a classifier answers, both sides of FP32 in the second-level cache, or only
+/// in memory.
+const SIZES: [(&str, usize); 3] = [("L1", 512), ("L2", 64 << 10), ("RAM", 32 << 20)];
 
 fn main() {
     let seconds = std::env::args().nth(1).unwrap().parse().unwrap();

@@ -7,6 +7,7 @@
 mod block;
 mod elements;
 mod exchange;
+mod find;
 mod histogram;
 mod level;
 mod numbers;

@@ -1,6 +1,7 @@
 //! The statistics of one item, accumulated block by block in f64.
 
 use super::block::Block;
+use super::find::first_equal;
 use super::level::{Kernel, LANES, Level};
 
 /// By lane: what becomes one number at the end.
@@ -263,7 +264,7 @@ impl Sums {
         let largest = self.lanes.largest.into_iter().fold(0.0, more);
         if largest > self.max_abs {
             self.max_abs = largest;
-            let at = block.d[..n].iter().position(|d| *d == largest);
+            let at = first_equal(level, &block.d[..n], largest);
             self.worst = from + at.unwrap_or(0) as u64;
         }
         Some(largest)

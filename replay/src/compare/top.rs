@@ -1,5 +1,6 @@
 //! Largest and second largest element of one side.
 
+use super::find::first_equal;
 use super::level::{Kernel, LANES, Level};
 use super::sums::more;
 
@@ -20,11 +21,12 @@ impl Kernel for TopOfBlock<'_> {
 
     #[inline(always)]
     fn run(self) -> (f64, f64) {
-        let mut best = [f64::NEG_INFINITY; LANES];
-        let mut second = [f64::NEG_INFINITY; LANES];
-        let (steps, rest) = self.0.as_chunks::<LANES>();
+        // Two steps side by side: the next one need not wait for the last one.
+        let mut best = [f64::NEG_INFINITY; 2 * LANES];
+        let mut second = [f64::NEG_INFINITY; 2 * LANES];
+        let (steps, rest) = self.0.as_chunks::<{ 2 * LANES }>();
         for values in steps {
-            for l in 0..LANES {
+            for l in 0..2 * LANES {
                 let v = values[l];
                 let less = if v < best[l] { v } else { best[l] };
                 second[l] = if less > second[l] { less } else { second[l] };
@@ -40,7 +42,7 @@ impl Kernel for TopOfBlock<'_> {
             }
         };
         rest.iter().for_each(|v| see(*v));
-        for l in 0..LANES {
+        for l in 0..2 * LANES {
             see(best[l]);
             see(second[l]);
         }
@@ -91,7 +93,7 @@ impl Top {
         let (best, second) = level.run(TopOfBlock(values));
         if self.seen == 0 || best > self.best {
             // Rare after the first blocks: only a new largest value is looked for.
-            let at = values.iter().position(|v| *v == best).unwrap_or(0);
+            let at = first_equal(level, values, best).unwrap_or(0);
             self.index = from + at as u64;
             self.second = self.best.max(second);
             self.best = best;
