@@ -109,7 +109,7 @@ impl Comparer {
         let (mut top_r, mut top_t) = (Top::new(), Top::new());
         let mut classes = Classes::default();
         let fp64 = [reference.0, stage.0].contains(&Datatype::Fp64);
-        let (mut sums, mut max_ulp) = (Sums::new(fp64), 0u64);
+        let (mut sums, mut max_ulp) = (Sums::new(self.level, rule, fp64), 0u64);
         for (from, n) in blocks(elements) {
             let (r, t) = (part(reference, from, n), part(stage, from, n));
             let later = (from + AHEAD * BLOCK).min(elements);
@@ -120,15 +120,14 @@ impl Comparer {
             top_r.add(self.level, &self.block.r[..n], from as u64);
             top_t.add(self.level, &self.block.t[..n], from as u64);
             let block = &mut self.block;
-            let largest =
-                if let Some(largest) = sums.add_finite(self.level, rule, block, n, from as u64) {
-                    max_ulp = max_ulp.max(ulp);
-                    largest
-                } else {
-                    classes.set_aside(block, n, from as u64);
-                    max_ulp = (0..n).fold(max_ulp, |most, i| most.max(ulps(r, t, i)));
-                    sums.add(self.level, rule, block, n, from as u64)
-                };
+            let largest = if let Some(largest) = sums.add_finite(block, n, from as u64) {
+                max_ulp = max_ulp.max(ulp);
+                largest
+            } else {
+                classes.set_aside(block, n, from as u64);
+                max_ulp = (0..n).fold(max_ulp, |most, i| most.max(ulps(r, t, i)));
+                sums.add(block, n, from as u64)
+            };
             if largest > 0.0 {
                 self.histogram.add(self.level, &self.block.d[..n]);
             }

@@ -36,6 +36,8 @@ pub(super) struct Rule {
 /// Statistics of the blocks so far.
 pub(super) struct Sums {
     lanes: Lanes,
+    level: Level,
+    rule: Rule,
     magnitudes: bool,
     pub max_abs: f64,
     /// Index of the first element with `max_abs`.
@@ -187,7 +189,7 @@ fn less(a: f64, b: f64) -> f64 {
 impl Sums {
     /// With the largest magnitudes of both sides, or 0 in their place: only those of FP64 can have
     /// squares that f64 does not hold.
-    pub fn new(magnitudes: bool) -> Self {
+    pub fn new(level: Level, rule: Rule, magnitudes: bool) -> Self {
         let zero = [0.0; LANES];
         Self {
             lanes: Lanes {
@@ -204,6 +206,8 @@ impl Sums {
                 tt: zero,
                 rt: zero,
             },
+            level,
+            rule,
             magnitudes,
             max_abs: 0.0,
             worst: 0,
@@ -212,34 +216,19 @@ impl Sums {
 
     /// Adds the first `n` pairs of a block, the first of which has index `from`. Returns the
     /// largest difference in it.
-    pub fn add(&mut self, level: Level, rule: Rule, block: &mut Block, n: usize, from: u64) -> f64 {
-        self.run(false, level, rule, block, n, from).unwrap_or(0.0)
+    pub fn add(&mut self, block: &mut Block, n: usize, from: u64) -> f64 {
+        self.run(false, block, n, from).unwrap_or(0.0)
     }
 
     /// As [`Self::add`], unless an element is NaN or infinite (or so many are so large that their
     /// differences together are): then nothing is added.
-    pub fn add_finite(
-        &mut self,
-        level: Level,
-        rule: Rule,
-        block: &mut Block,
-        n: usize,
-        from: u64,
-    ) -> Option<f64> {
-        self.run(true, level, rule, block, n, from)
+    pub fn add_finite(&mut self, block: &mut Block, n: usize, from: u64) -> Option<f64> {
+        self.run(true, block, n, from)
     }
 
-    fn run(
-        &mut self,
-        finite: bool,
-        level: Level,
-        rule: Rule,
-        block: &mut Block,
-        n: usize,
-        from: u64,
-    ) -> Option<f64> {
+    fn run(&mut self, finite: bool, block: &mut Block, n: usize, from: u64) -> Option<f64> {
         block.pad(n);
-        let magnitudes = self.magnitudes;
+        let (level, rule, magnitudes) = (self.level, self.rule, self.magnitudes);
         let lanes = &mut self.lanes;
         let added = level.run(Add {
             block,
