@@ -132,6 +132,43 @@ fn payloads_of_every_size_fill_one_row_group() {
 }
 
 #[test]
+fn inputs_without_a_digest_get_theirs_when_they_are_written() {
+    let recorder = Ulid::from_parts(1, 2);
+    let data = |i: u8| Bytes::from(vec![i; 200_000]);
+    let inputs =
+        |i: u8| vec![Tensor::inline("x", Datatype::Uint8, vec![200_000], data(i)).unwrap()];
+    let mut exchanges: Vec<Exchange> = (0..9u8)
+        .map(|i| Exchange {
+            input_digest: None,
+            inputs: Some(inputs(i)),
+            ..exchange(recorder, i.into(), Bytes::new())
+        })
+        .collect();
+    // One has its own, which stays (as where a tensor was taken out); one was not decoded.
+    exchanges[3].input_digest = Some([7; 16]);
+    exchanges[5].inputs = None;
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = open_writer(dir.path(), recorder, WriterOptions::default());
+    let mut ledger = Ledger::default();
+    for e in &exchanges {
+        accept(&mut writer, &mut ledger, e.clone());
+    }
+    writer.close(&mut ledger, String::new()).unwrap();
+    let digests: Vec<_> = read_all(dir.path())
+        .iter()
+        .map(|e| e.input_digest)
+        .collect();
+    let expected: Vec<_> = (0..9u8).map(|i| Some(input_digest(&inputs(i)))).collect();
+    for (i, (got, expected)) in digests.iter().zip(expected).enumerate() {
+        match i {
+            3 => assert_eq!(*got, Some([7; 16])),
+            5 => assert_eq!(*got, None),
+            _ => assert_eq!(*got, expected, "{i}"),
+        }
+    }
+}
+
+#[test]
 fn projections_leave_out_what_they_say_and_nothing_else() {
     let dir = tempfile::tempdir().unwrap();
     let recorder = Ulid::generate();

@@ -19,7 +19,8 @@ use crate::tensor::Tensor;
 const GATHERED_BELOW: usize = 16 * 1024;
 /// Gathered bytes are written when there are so many.
 const GATHERED: usize = 256 * 1024;
-/// A page ends at the end of a row as soon as it has this many bytes,
+/// A page ends at the end of a row as soon as it has this many bytes (what was just hashed is to be in
+/// the second-level cache still when it is written),
 const PAGE: u64 = 512 << 10;
 /// and inside a row at this many, so that with a value of 1 GiB it stays below the format's 2 GiB.
 const LONGEST_PAGE: u64 = 64 << 20;

@@ -37,8 +37,8 @@ impl RowGroups {
         &self.written
     }
 
-    /// Appends `exchanges` (one at least) to `out` as one row group: payloads first, while which the
-    /// digests of inputs are made that have none yet; then the described columns, so that who reads no
+    /// Appends `exchanges` (one at least) to `out` as one row group: payloads first, and
+    /// meanwhile the digests of inputs that have none yet; then the described columns, so that who reads no
     /// payload reads one piece of the file.
     ///
     /// # Errors
@@ -55,12 +55,13 @@ impl RowGroups {
             }
             let mut chunk = ChunkWriter::new(out, column.clone(), &mut self.gathered);
             for exchange in exchanges {
-                if leaf == INPUTS {
-                    // Right before they are hashed again and written: large ones come from memory once.
-                    digests.push(exchange.digest_of_inputs());
-                }
                 slots(&leaf, exchange, &mut entries);
                 entries.drain(..).try_for_each(|entry| chunk.push(entry))?;
+                if leaf == INPUTS {
+                    // The page before them is written by now, theirs comes next: large ones are still in
+                    // the caches when they are hashed again and written.
+                    digests.push(exchange.digest_of_inputs());
+                }
             }
             payloads.push(chunk.end()?);
         }
