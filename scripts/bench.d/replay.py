@@ -8,6 +8,7 @@ number of rounds, and BENCH_AGAINST=BINARY another build of the program by turns
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -55,18 +56,24 @@ def mlp(path: Path, width: int, layers: int) -> None:
     save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
 
 
+def spent(command: list, log: Path) -> resource.struct_rusage:
+    """What a command and all its processes took."""
+    with log.open("w") as stderr:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+        _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode not in (0, 3):
+        sys.exit(log.read_text())
+    return usage
+
+
 def replay(binary: Path, folder: Path, run: str, *more: str) -> tuple[float, int]:
     """CPU seconds of one replay, all its processes, and KiB of the largest of them."""
     command = [binary, "replay", folder / "capture", "--run", folder / run]
     # Noise and probes are work of their own: what is compared with bare inference is one replay.
     command += ["--repeats", "1", "--probe", "none"]
     command += ["--model", folder / "mlp.onnx", "--ladder", folder / "ladder.toml", *more]
-    with (folder / "stderr").open("w") as stderr:
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
-        _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in (0, 3):
-        sys.exit((folder / "stderr").read_text())
+    usage = spent(command, folder / "stderr")
     verdicts = json.loads((folder / run / "verdicts.json").read_text())
     assert verdicts["stages"][1]["verdict"] in ("equivalent", "identical"), verdicts
     return usage.ru_utime + usage.ru_stime, usage.ru_maxrss
@@ -124,15 +131,17 @@ def workload(release: Path, folder: Path, shape: tuple[int, int, int], requests:
 
 def memory(release: Path, folder: Path) -> None:
     """Peak memory of the largest process over ten times the rows."""
-    peaks = []
+    peaks, judging = [], []
     for rows in (10_000, 100_000):
         own = folder / str(rows)
         own.mkdir()
         prepare(release, own, 64, 4, 1, rows)
         peaks.append(replay(release / "inferdiff", own, "run")[1])
+        judging.append(spent([release / "inferdiff", "judge", own / "run"], own / "stderr").ru_maxrss)
     print(
         f"peak memory of the largest process: {peaks[0] / 1024:.0f} MiB at 10,000 rows, "
-        f"{peaks[1] / 1024:.0f} MiB at 100,000: {peaks[1] / peaks[0]:.2f} x"
+        f"{peaks[1] / 1024:.0f} MiB at 100,000: {peaks[1] / peaks[0]:.2f} x; "
+        f"judging alone {judging[0] / 1024:.0f} and {judging[1] / 1024:.0f} MiB"
     )
 
 
