@@ -49,11 +49,15 @@ proptest! {
         let path = common::replay::write_in(dir.path(), each, segment, all);
         let capture = open(&path);
         let selection = Selection { sample, ..Selection::default() };
-        let Ok(plan) = plan(&capture, &selection, every) else {
+        let mut chosen: Vec<u64> = Vec::new();
+        let planned = plan(&capture, &selection, every, &mut |r| {
+            chosen.push(r.seq);
+            Ok(())
+        });
+        let Ok(plan) = planned else {
             // Nobody was drawn.
             return Ok(());
         };
-        let chosen: Vec<u64> = plan.requests.iter().map(|r| r.seq).collect();
         let read = read(&capture, &plan);
         prop_assert_eq!(read.concat(), chosen);
         for (chunk, read) in plan.chunks.iter().zip(&read) {
@@ -89,7 +93,7 @@ fn row_groups_of_which_nothing_is_replayed_are_left_out() {
         filter,
         ..Selection::default()
     };
-    let plan = plan(&capture, &selection, 1000).unwrap();
+    let plan = plan(&capture, &selection, 1000, &mut |_| Ok(())).unwrap();
     let [chunk] = &plan.chunks[..] else {
         panic!("{:?}", plan.chunks)
     };
@@ -131,4 +135,20 @@ fn what_is_committed_together_changes_no_answer_and_a_run_keeps_to_it() {
     let errors = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(2), "{errors}");
     assert!(errors.contains("what differs: --commit-every"), "{errors}");
+}
+
+#[test]
+fn a_capture_of_more_segments_than_a_shell_allows_files_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = (0..80).map(|seq| exchange(seq, vec![images(seq, 1)]));
+    let capture = common::replay::write_in(dir.path(), 1, 1, all);
+    let script = "ulimit -S -n 60 && exec \"$@\"";
+    let out = std::process::Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_inferdiff")])
+        .args(["captures", "verify", capture.to_str().unwrap()])
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&out.stdout);
+    assert_eq!(out.status.code(), Some(0), "{told}");
+    assert!(told.contains("80"), "{told}");
 }

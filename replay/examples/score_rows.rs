@@ -120,7 +120,7 @@ fn score(case: &Case) -> Result<Value, String> {
     for (i, (reference, stage)) in case.reference.iter().zip(&case.stage).enumerate() {
         let (reference, stage) = (row(reference), stage.as_ref().map(row));
         scorer.add(&ItemAnswers {
-            request: i,
+            request: u32::try_from(i).unwrap(),
             recorder: Ulid::nil(),
             seq: i as u64,
             item: 0,

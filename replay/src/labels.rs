@@ -1,6 +1,6 @@
 //! Labels: a Parquet file of the user's, joined to the replayed exchanges.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -10,9 +10,11 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_cast::cast;
 use arrow_schema::DataType;
 use inferdiff_schemas::run::ladder::Labels;
-use inferdiff_schemas::run::requests::RequestRow;
+use inferdiff_schemas::run::requests::{RequestColumns, RequestRow};
 use inferdiff_schemas::run::verdicts::LabelCoverage;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+use crate::requests::{Requests, place};
 
 /// What the label column holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,13 +70,13 @@ pub struct Label {
     pub cluster: Option<String>,
 }
 
-/// Labels by (index of the request, item).
+/// Labels by (place of the request, item).
 #[derive(Debug, Clone, PartialEq)]
-pub struct Joined {
+pub(crate) struct Joined {
     /// What the labels are.
     pub kind: LabelKind,
     /// Found.
-    pub by_item: HashMap<(usize, u32), Label>,
+    by_item: HashMap<(u32, u32), Label>,
     /// Label rows without a request.
     pub unmatched_rows: u64,
     /// Rows repeated with the same label.
@@ -84,6 +86,16 @@ pub struct Joined {
 }
 
 impl Joined {
+    /// The label of an item.
+    pub fn get(&self, request: u32, item: u32) -> Option<&Label> {
+        self.by_item.get(&(request, item))
+    }
+
+    /// Rows that name an item, or would if there were such exchanges.
+    pub fn rows(&self) -> u64 {
+        self.unmatched_rows + self.by_item.len() as u64
+    }
+
     /// How labels met `items` judged items.
     pub fn coverage(&self, matched: u64, items: u64) -> LabelCoverage {
         let unused = (self.by_item.len() as u64).saturating_sub(matched);
@@ -100,10 +112,11 @@ impl Joined {
 ///
 /// # Errors
 /// A sentence: no such file, columns missing or of the wrong type, an unknown key kind, two
-/// different labels for one item, two exchanges with the same key and differing position.
-pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> {
+/// different labels for one item, two exchanges with the same key and differing position; or why the
+/// run's requests cannot be read.
+pub(crate) fn join(labels: &Labels, requests: &Requests) -> Result<Joined, String> {
     let fail = |why: &dyn std::fmt::Display| format!("labels {}: {why}", labels.file.display());
-    let index = index(&labels.key, requests).map_err(|e| fail(&e))?;
+    known(&labels.key).map_err(|e| fail(&e))?;
     let (kind, rows) = read(&labels.file).map_err(|e| fail(&e))?;
     let mut joined = Joined {
         kind,
@@ -112,36 +125,45 @@ pub fn join(labels: &Labels, requests: &[RequestRow]) -> Result<Joined, String> 
         duplicates: 0,
         first_unmatched: None,
     };
-    let mut seen: HashMap<(String, u32), LabelValue> = HashMap::new();
-    for row in rows {
-        match seen.insert((row.key.clone(), row.item), row.label.label.clone()) {
-            Some(before) if before != row.label.label => {
-                let (key, item, label) = (&row.key, row.item, &row.label.label);
+    // The rows of each key, with their place in the file.
+    let mut by_key: HashMap<String, Vec<(usize, u32, Label)>> = HashMap::new();
+    for (at, row) in rows.into_iter().enumerate() {
+        let before = by_key.get(&row.key);
+        let before = before.and_then(|of| of.iter().find(|(_, item, _)| *item == row.item));
+        match before {
+            Some((_, item, before)) if before.label != row.label.label => {
+                let (key, label) = (&row.key, &row.label.label);
                 return Err(fail(&format!(
-                    "key `{key}` item {item} is labelled {before} and {label}: remove one"
+                    "key `{key}` item {item} is labelled {} and {label}: remove one",
+                    before.label
                 )));
             }
-            Some(_) => {
-                joined.duplicates += 1;
-                continue;
-            }
-            None => {}
-        }
-        match index.get(&row.key) {
+            Some(_) => joined.duplicates += 1,
             None => {
-                joined.unmatched_rows += 1;
-                joined.first_unmatched.get_or_insert(row.key);
-            }
-            // A client may send one request twice: the label holds for each.
-            Some(all) => {
-                for &request in all {
-                    joined
-                        .by_item
-                        .insert((request, row.item), row.label.clone());
-                }
+                let of = by_key.entry(row.key).or_default();
+                of.push((at, row.item, row.label));
             }
         }
     }
+    let mut met: HashSet<usize> = HashSet::new();
+    let stored = requests.read(RequestColumns::All);
+    for (request, row) in stored.map_err(|e| e.to_string())?.enumerate() {
+        let row = row.map_err(|e| e.to_string())?;
+        // A client may send one request twice: the label holds for each.
+        let of = key_of(&labels.key, &row).and_then(|key| by_key.get(&key));
+        for (at, item, label) in of.into_iter().flatten() {
+            met.insert(*at);
+            joined
+                .by_item
+                .insert((place(request), *item), label.clone());
+        }
+    }
+    let unmet = by_key.iter().flat_map(|(key, of)| {
+        let unmet = of.iter().filter(|(at, ..)| !met.contains(at));
+        unmet.map(move |(at, ..)| (*at, key))
+    });
+    joined.unmatched_rows = unmet.clone().count() as u64;
+    joined.first_unmatched = unmet.min().map(|(_, key)| key.clone());
     Ok(joined)
 }
 
@@ -160,20 +182,14 @@ pub(crate) fn key_of(kind: &str, r: &RequestRow) -> Option<String> {
     }
 }
 
-fn index(kind: &str, requests: &[RequestRow]) -> Result<HashMap<String, Vec<usize>>, String> {
+fn known(kind: &str) -> Result<(), String> {
     let named = kind.strip_prefix("header:").is_some_and(|n| !n.is_empty());
     if !named && !["client_request_id", "seq", "input_digest"].contains(&kind) {
         return Err(format!(
             "unknown key `{kind}`; known: client_request_id, seq, input_digest, header:NAME"
         ));
     }
-    let mut out: HashMap<String, Vec<usize>> = HashMap::new();
-    for (i, request) in requests.iter().enumerate() {
-        if let Some(key) = key_of(kind, request) {
-            out.entry(key).or_default().push(i);
-        }
-    }
-    Ok(out)
+    Ok(())
 }
 
 struct Row {
@@ -294,12 +310,14 @@ mod tests {
     use ulid::Ulid;
 
     use super::*;
+    use crate::requests::tests::kept;
 
-    fn request(seq: u64, id: &str) -> RequestRow {
-        let mut e = inferdiff_schemas::Exchange::new(Ulid::nil(), seq);
-        e.client_request_id = Some(id.to_owned());
-        e.request_headers = vec![("x-key".to_owned(), format!("h{seq}"))];
-        RequestRow::of(e)
+    fn request(seq: u64, id: &str) -> inferdiff_schemas::Exchange {
+        inferdiff_schemas::Exchange {
+            client_request_id: Some(id.to_owned()),
+            request_headers: vec![("x-key".to_owned(), format!("h{seq}"))],
+            ..inferdiff_schemas::Exchange::new(Ulid::nil(), seq)
+        }
     }
 
     fn joined(rows: &[(&str, i64, i64)], kind: &str) -> Result<Joined, String> {
@@ -325,7 +343,7 @@ mod tests {
         writer.write(&batch).unwrap();
         writer.close().unwrap();
         // The same client id twice: a client that sent its request again.
-        let requests = [request(0, "a"), request(1, "b"), request(2, "a")];
+        let (_folder, requests) = kept([request(0, "a"), request(1, "b"), request(2, "a")]);
         join(
             &Labels {
                 file,
@@ -342,7 +360,7 @@ mod tests {
             "client_request_id",
         )
         .unwrap();
-        let of = |request: usize| j.by_item[&(request, 0)].label.clone();
+        let of = |request: u32| j.by_item[&(request, 0)].label.clone();
         assert_eq!((of(0), of(2)), (LabelValue::Class(3), LabelValue::Class(3)));
         assert_eq!(
             (of(1), j.unmatched_rows, j.duplicates),

@@ -21,6 +21,7 @@ pub mod labels;
 pub mod ladder;
 mod mapping;
 pub mod metric;
+mod requests;
 pub mod runner;
 pub mod runtime;
 pub mod shapes;

@@ -208,4 +208,10 @@ impl Exchange {
     pub fn id_of(recorder: Ulid, seq: u64) -> String {
         format!("{recorder}-{seq}")
     }
+
+    /// Recorder and number of what [`Self::id_of`] named; `None` where it is no such name.
+    pub fn key_of(id: &str) -> Option<(Ulid, u64)> {
+        let (recorder, seq) = id.rsplit_once('-')?;
+        Some((Ulid::from_string(recorder).ok()?, seq.parse().ok()?))
+    }
 }

@@ -135,7 +135,7 @@ fn footer(data: &[u8]) {
         return;
     };
     for segment in capture.segments() {
-        for group in 0..segment.footer.metadata.num_row_groups() {
+        for group in 0..segment.row_groups {
             for exchange in capture
                 .read(segment, group, Projection::Full)
                 .into_iter()

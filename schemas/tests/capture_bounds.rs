@@ -157,7 +157,7 @@ fn payload_columns_have_neither_dictionary_nor_statistics() {
     accept(&mut writer, &mut ledger, e);
     writer.close(&mut ledger, String::new()).unwrap();
     let capture = Capture::open(Arc::new(Disk), dir.path()).unwrap();
-    let footer = &capture.segments()[0].footer.metadata;
+    let footer = capture.segments()[0].metadata().unwrap();
     let columns = footer.row_group(0).columns();
     let found: Vec<_> = columns
         .iter()

@@ -96,8 +96,8 @@ fn holds(bytes: &[u8], what: &[u8]) -> bool {
 fn nothing_is_in_the_clear(dir: &Path) -> usize {
     let mut columns = 0;
     for segment in open(dir).segments() {
-        assert!(segment.is_encrypted());
-        for group in segment.footer.metadata.row_groups() {
+        assert!(segment.is_encrypted);
+        for group in segment.metadata().unwrap().row_groups() {
             for column in group.columns() {
                 let crypto = column.crypto_metadata();
                 let path = column.column_path();

@@ -132,6 +132,7 @@ pub fn main() -> ExitCode {
                 .unwrap_or_else(|_| "warn,ort=off".into()),
         )
         .init();
+    raise_descriptor_limit();
     let ended = match cli.command {
         Command::Record(args) => record::run(*args),
         Command::Captures(command) => captures::run(command),
@@ -160,6 +161,18 @@ pub fn main() -> ExitCode {
             let _ = writeln!(std::io::stderr(), "inferdiff: {}", failure.message);
             ExitCode::from(failure.code)
         }
+    }
+}
+
+/// The soft limit of descriptors is 1024 almost everywhere, for programs that use select(2); two are
+/// needed for each exchange that is recorded at the time, and one for each segment of a capture that is
+/// read. The hard one is what the administrator allows.
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("the limit of open files stays as it is: {e}");
     }
 }
 

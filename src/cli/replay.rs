@@ -169,6 +169,17 @@ pub fn run(args: &ReplayArgs) -> Ended {
     }
 }
 
+/// How long a stage's allocator keeps what is free before it gives it back, in milliseconds, unless the
+/// user says so. By default a second: memory then grows for some ten thousand requests, until as much is
+/// given back as is taken (`scripts/bench replay memory`).
+fn allocator() -> Vec<(String, String)> {
+    let name = "MIMALLOC_PURGE_DELAY";
+    match std::env::var_os(name) {
+        Some(_) => Vec::new(),
+        None => vec![(name.to_owned(), "100".to_owned())],
+    }
+}
+
 /// Replays and judges; `verdicts.json` is written.
 fn judged(
     args: &ReplayArgs,
@@ -179,6 +190,7 @@ fn judged(
     let launch = Launch {
         program,
         args: vec!["__stage".to_owned()],
+        environment: allocator(),
     };
     let replayed = replay(request, &launch, &mut |event| progress.show(&event));
     replayed.map_err(|e| Failure {

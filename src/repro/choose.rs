@@ -7,8 +7,8 @@ use inferdiff_schemas::run::comparison::{Comparison, Outcome};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Manifest;
-use inferdiff_schemas::run::read_comparisons;
-use inferdiff_schemas::run::requests::read_requests;
+use inferdiff_schemas::run::requests::{RequestColumns, RequestReader};
+use inferdiff_schemas::run::{ComparisonColumns, read_comparisons};
 use inferdiff_schemas::storage::Disk;
 use std::sync::Arc;
 use ulid::Ulid;
@@ -69,7 +69,7 @@ pub(super) fn choose(
             if !path.exists() {
                 continue;
             }
-            for row in read_comparisons(&path).map_err(|e| e.to_string())? {
+            for row in read_comparisons(&path, ComparisonColumns::All).map_err(|e| e.to_string())? {
                 let here = wanted.is_none_or(|w| w == (row.recorder, row.seq));
                 let size = size(&row);
                 if here && size > 0.0 && worst.as_ref().is_none_or(|(most, _)| size > *most) {
@@ -128,22 +128,24 @@ fn words(row: &Comparison) -> String {
 }
 
 fn find(layout: &RunLayout, id: &str) -> Result<(Ulid, u64), String> {
-    let requests = read_requests(&layout.requests()).map_err(|e| e.to_string())?;
-    let mut found = requests.iter().filter(|r| {
-        Exchange::id_of(r.recorder, r.seq) == id || r.client_request_id.as_deref() == Some(id)
-    });
-    let first = found.next().ok_or_else(|| {
-        format!(
-            "no exchange `{id}` in the run: it has {} exchanges",
-            requests.len()
-        )
-    })?;
-    if found.next().is_some() {
-        return Err(format!(
-            "several exchanges have the client's id `{id}`: name one by <recorder>-<seq>"
-        ));
+    let fail = |e: inferdiff_schemas::run::RunFileError| e.to_string();
+    let mut found = None;
+    let mut all = 0u64;
+    for row in RequestReader::open(&layout.requests(), RequestColumns::Ids).map_err(fail)? {
+        let row = row.map_err(fail)?;
+        all += 1;
+        let named = Exchange::id_of(row.recorder, row.seq) == id
+            || row.client_request_id.as_deref() == Some(id);
+        if !named {
+            continue;
+        }
+        if found.replace((row.recorder, row.seq)).is_some() {
+            return Err(format!(
+                "several exchanges have the client's id `{id}`: name one by <recorder>-<seq>"
+            ));
+        }
     }
-    Ok((first.recorder, first.seq))
+    found.ok_or_else(|| format!("no exchange `{id}` in the run: it has {all} exchanges"))
 }
 
 /// Reads the chosen exchange and those before it. Of a sequence only its own come before it.

@@ -1,6 +1,6 @@
 //! Noise and probes: a stage against itself.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use inferdiff_schemas::run::manifest::{StageState, StageStatus};
 use inferdiff_schemas::run::probes::{Probe, ProbeResult};
@@ -8,9 +8,10 @@ use inferdiff_schemas::run::read_json;
 use inferdiff_schemas::run::verdicts::{Again, Behaviour, Noise};
 
 use super::JudgeError;
-use super::collect::{StageData, again, optional};
+use super::collect::{StageData, again};
+use super::rows::{Source, optional};
 use super::sample::{NoiseOf, Sample};
-use super::scores::{Asked, Source};
+use super::scores::Asked;
 use super::weighting::Weighting;
 
 /// A stage against itself.
@@ -23,12 +24,7 @@ pub(super) struct Selfsame {
 impl Selfsame {
     pub fn read(source: &Source<'_>, stage: &StageData) -> Result<Self, JudgeError> {
         let mut problems = Vec::new();
-        let mut known = again(
-            source.layout,
-            source.manifest,
-            (source.requests, source.index),
-            &stage.stage,
-        )?;
+        let mut known = again(source, &stage.stage)?;
         known.retain(|pass| ended(&pass.name, pass.status.as_ref(), &mut problems));
         let layout = source.layout;
         let name = inferdiff_schemas::run::layout::RunLayout::probing(&stage.name);
@@ -60,8 +56,7 @@ impl Selfsame {
         let mut out: Vec<Own> = asked.iter().map(|_| Own::default()).collect();
         for pass in &self.again {
             for (own, asked) in out.iter_mut().zip(asked) {
-                let items = pass.items.get(&asked.output).map_or(0, Vec::len);
-                own.n = own.n.max(items as u64);
+                own.n = own.n.max(pass.items(&asked.output));
             }
             // Equal bits are scored equally.
             if pass.all_bits_equal {
@@ -85,16 +80,28 @@ impl Selfsame {
         Ok(out)
     }
 
-    /// Items that the stage itself answers beyond the tolerance from one process to the next.
-    pub fn beyond(&self) -> HashSet<(&str, usize, u32)> {
-        let passes = self.again.iter().flat_map(|pass| &pass.items);
-        let items = passes.flat_map(|(output, of)| of.iter().map(move |i| (output.as_str(), i)));
-        let beyond = items.filter(|(_, i)| i.beyond);
-        beyond
-            .map(|(output, i)| (output, i.request, i.item))
-            .collect()
+    /// Adds the items, by output, that the stage itself answers beyond the tolerance from one process
+    /// to the next.
+    pub fn beyond(&self, source: &Source<'_>, found: &mut Beyond) -> Result<(), JudgeError> {
+        let noisy = self.again.iter().filter(|pass| pass.beyond_tolerance > 0);
+        for pass in noisy {
+            source.items(&pass.name, &mut |output, item| {
+                if !item.beyond {
+                    return;
+                }
+                let place = (item.request, item.item);
+                match found.get_mut(output) {
+                    Some(known) => drop(known.insert(place)),
+                    None => drop(found.insert(output.to_owned(), HashSet::from([place]))),
+                }
+            })?;
+        }
+        Ok(())
     }
 }
+
+/// Places of requests and items, by output.
+pub(super) type Beyond = HashMap<String, HashSet<(u32, u32)>>;
 
 /// The noise of one side by one metric.
 #[derive(Default)]

@@ -1,20 +1,18 @@
-//! Reads a run's comparisons into what judging needs: compact, one record per item and output.
+//! Sums up a run's comparisons: one record per stage, whatever the number of its rows.
 
-use std::cell::OnceCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use inferdiff_schemas::run::comparison::{Comparison, Outcome};
 use inferdiff_schemas::run::evidence::Evidence;
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::manifest::{Manifest, StageStatus};
-use inferdiff_schemas::run::requests::RequestRow;
+use inferdiff_schemas::run::manifest::StageStatus;
+use inferdiff_schemas::run::read_json;
 use inferdiff_schemas::run::verdicts::OutputSummary;
-use inferdiff_schemas::run::{read_comparisons, read_json};
-use ulid::Ulid;
 
 use super::JudgeError;
 use super::named::Named;
+use super::rows::{Row, Source, is_nobodys, optional};
 
 /// Everything judged of one stage.
 pub(super) struct StageData {
@@ -26,8 +24,8 @@ pub(super) struct StageData {
     /// Exchanges by outcome (the worst of their rows).
     pub outcomes: BTreeMap<String, u64>,
     pub outputs: Vec<OutputSummary>,
-    /// Items by output, in the order of the capture.
-    pub items: BTreeMap<String, Vec<ItemData>>,
+    /// Judged items of each output that have a label.
+    pub labelled: BTreeMap<String, u64>,
     /// Every row was compared and every bit is equal.
     pub all_bits_equal: bool,
     /// Items with a violation, or not compared although the reference answered.
@@ -35,8 +33,8 @@ pub(super) struct StageData {
     pub judged_items: u64,
     /// Rows with numbers; none means that nothing of the stage could be compared.
     pub compared_rows: u64,
-    /// Exchanges with a recorded answer → reproduced bit for bit.
-    pub production: HashMap<usize, bool>,
+    /// Exchanges with a recorded answer, and those of them reproduced bit for bit.
+    pub production: Production,
     /// The first of the stage's own error texts.
     pub first_error: Option<String>,
     /// Folders whose answers are those that it is compared with; a later one's win.
@@ -45,102 +43,64 @@ pub(super) struct StageData {
     pub named: Named,
 }
 
-/// One item of one output.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct ItemData {
-    /// Index into the run's requests.
-    pub request: usize,
-    pub item: u32,
-    pub reference: Option<u32>,
-    pub stage: Option<u32>,
-    /// The two answers could be compared.
-    pub compared: bool,
-    pub tie: bool,
-    /// Every bit is equal.
-    pub bits_equal: bool,
-    /// Beyond the tolerance, or not compared.
-    pub beyond: bool,
-    /// Largest difference.
-    pub max_abs: Option<f64>,
-    /// Largest minus second largest of the reference.
-    pub lead: Option<f64>,
-    /// Scalars, BYTES: there is no largest element to speak of.
-    pub classes: u64,
+/// How often production's answers were reproduced.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Production {
+    pub of: u64,
+    pub equal: u64,
 }
 
-/// Where the requests of a run stand. Made when it is first asked: rows in the order of the requests
-/// do not ask.
-pub(super) struct Index<'a> {
-    requests: &'a [RequestRow],
-    places: OnceCell<HashMap<(Ulid, u64), usize>>,
-}
-
-impl<'a> Index<'a> {
-    pub fn new(requests: &'a [RequestRow]) -> Self {
-        let places = OnceCell::new();
-        Self { requests, places }
+impl StageData {
+    /// How many items of an output were judged.
+    pub fn items(&self, output: &str) -> u64 {
+        let of = self.outputs.iter().find(|o| o.name == output);
+        of.map_or(0, |o| o.items)
     }
 
-    pub fn get(&self, key: &(Ulid, u64)) -> Option<usize> {
-        let places = self.places.get_or_init(|| {
-            let each = self.requests.iter().enumerate();
-            each.map(|(i, r)| ((r.recorder, r.seq), i)).collect()
-        });
-        places.get(key).copied()
+    /// The names of the judged outputs, in their order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<_> = self.outputs.iter().map(|o| o.name.as_str()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// The output with the most judged items, of equals the last by name; "" where there is none.
+    pub fn largest(&self) -> &str {
+        let names = self.names().into_iter();
+        names.max_by_key(|name| self.items(name)).unwrap_or("")
     }
 }
-
-/// The requests, and where each stands.
-pub(super) type Requests<'a> = (&'a [RequestRow], &'a Index<'a>);
 
 /// Every stage of the ladder against the reference.
-pub(super) fn collect(
-    layout: &RunLayout,
-    manifest: &Manifest,
-    requests: Requests<'_>,
-) -> Result<Vec<StageData>, JudgeError> {
-    let reference = &manifest.ladder.stages[0].name;
-    let each = manifest.ladder.stages.iter().map(|stage| {
+pub(super) fn collect(source: &Source<'_>) -> Result<Vec<StageData>, JudgeError> {
+    let stages = &source.manifest.ladder.stages;
+    let reference = &stages[0].name;
+    let each = stages.iter().map(|stage| {
         let against = vec![reference.clone()];
-        read(
-            (layout, manifest, requests),
-            stage,
-            stage.name.clone(),
-            against,
-        )
+        read(source, stage, stage.name.clone(), against)
     });
     each.collect()
 }
 
 /// The further processes of a stage, each against its own first answers.
-pub(super) fn again(
-    layout: &RunLayout,
-    manifest: &Manifest,
-    requests: Requests<'_>,
-    stage: &Stage,
-) -> Result<Vec<StageData>, JudgeError> {
-    let mut against = vec![manifest.ladder.stages[0].name.clone()];
+pub(super) fn again(source: &Source<'_>, stage: &Stage) -> Result<Vec<StageData>, JudgeError> {
+    let mut against = vec![source.manifest.ladder.stages[0].name.clone()];
     if stage.name != against[0] {
         against.push(stage.name.clone());
     }
     let mut found = Vec::new();
-    for k in 1..manifest.asking.repeats.max(1) {
+    for k in 1..source.manifest.asking.repeats.max(1) {
         let folder = RunLayout::again(&stage.name, k);
-        let status: Option<StageStatus> = optional(read_json(&layout.status(&folder)))?;
+        let status: Option<StageStatus> = optional(read_json(&source.layout.status(&folder)))?;
         if status.is_some() {
-            found.push(read(
-                (layout, manifest, requests),
-                stage,
-                folder,
-                against.clone(),
-            )?);
+            found.push(read(source, stage, folder, against.clone())?);
         }
     }
     Ok(found)
 }
 
 fn read(
-    (layout, manifest, requests): (&RunLayout, &Manifest, Requests<'_>),
+    source: &Source<'_>,
     stage: &Stage,
     folder: String,
     against: Vec<String>,
@@ -148,123 +108,95 @@ fn read(
     let mut data = StageData {
         is_recorded: stage.is_production(),
         stage: stage.clone(),
-        status: optional(read_json(&layout.status(&folder)))?,
-        evidence: optional(read_json(&layout.evidence(&folder)))?,
+        status: optional(read_json(&source.layout.status(&folder)))?,
+        evidence: optional(read_json(&source.layout.evidence(&folder)))?,
         outcomes: BTreeMap::new(),
         outputs: Vec::new(),
-        items: BTreeMap::new(),
+        labelled: BTreeMap::new(),
         all_bits_equal: true,
         beyond_tolerance: 0,
         judged_items: 0,
         compared_rows: 0,
-        production: HashMap::new(),
+        production: Production::default(),
         first_error: None,
         named: Named::default(),
         against,
         name: folder,
     };
-    let mut cursor = 0;
-    for chunk in &manifest.chunks {
-        let path = layout.comparisons(&data.name, &chunk.name);
-        let Some(rows) = optional(read_comparisons(&path))? else {
-            continue;
-        };
-        add(&mut data, &rows, requests, &mut cursor);
-    }
+    let folder = data.name.clone();
+    let mut exchange: Option<Exchange> = None;
+    source.rows(&folder, &mut |r| {
+        match exchange.as_mut().filter(|e| e.request == r.request) {
+            Some(same) => same.add(r.row),
+            None => {
+                let ended = exchange.replace(Exchange::new(&r));
+                ended.into_iter().for_each(|e| e.count(&mut data));
+            }
+        }
+        add(&mut data, source, &r);
+        Ok(())
+    })?;
+    exchange.into_iter().for_each(|e| e.count(&mut data));
     Ok(data)
 }
 
-pub(super) fn optional<T>(
-    read: Result<T, inferdiff_schemas::run::RunFileError>,
-) -> Result<Option<T>, JudgeError> {
-    match read {
-        Ok(value) => Ok(Some(value)),
-        Err(e) if e.missing => Ok(None),
-        Err(e) => Err(e.into()),
+/// The rows of one exchange, which stand together.
+struct Exchange {
+    request: u32,
+    worst: Outcome,
+    production: Option<bool>,
+}
+
+impl Exchange {
+    fn new(r: &Row<'_>) -> Self {
+        Self {
+            request: r.request,
+            worst: r.row.outcome,
+            production: r.row.production_equal,
+        }
+    }
+
+    fn add(&mut self, row: &Comparison) {
+        if self.worst == Outcome::Compared
+            || (self.worst == Outcome::PartialOutput && row.outcome != Outcome::Compared)
+        {
+            self.worst = row.outcome;
+        }
+        let both = self.production.into_iter().chain(row.production_equal);
+        self.production = both.reduce(|a, b| a && b);
+    }
+
+    fn count(self, data: &mut StageData) {
+        *data
+            .outcomes
+            .entry(self.worst.name().to_owned())
+            .or_default() += 1;
+        data.production.of += u64::from(self.production.is_some());
+        data.production.equal += u64::from(self.production == Some(true));
     }
 }
 
-/// The request of a row. Rows stand in the order of the requests, so that it mostly is the one of the
-/// row before (`cursor`) or the next.
-fn request_of(
-    row: &Comparison,
-    (requests, index): Requests<'_>,
-    cursor: &mut usize,
-) -> Option<usize> {
-    let key = (row.recorder, row.seq);
-    let is = |at: &usize| {
-        let request = requests.get(*at);
-        request.is_some_and(|r| (r.recorder, r.seq) == key)
-    };
-    let near = [*cursor, *cursor + 1].into_iter().find(is);
-    let found = near.or_else(|| index.get(&key));
-    *cursor = found.unwrap_or(*cursor);
-    found
-}
-
-fn add(
-    data: &mut StageData,
-    rows: &[Comparison],
-    (requests, index): Requests<'_>,
-    cursor: &mut usize,
-) {
-    // The rows of an exchange stand together.
-    let mut worst: Vec<(usize, Outcome)> = Vec::new();
-    for row in rows {
-        let Some(request) = request_of(row, (requests, index), cursor) else {
-            continue;
-        };
-        match worst.last_mut().filter(|(last, _)| *last == request) {
-            None => worst.push((request, row.outcome)),
-            Some((_, entry)) => {
-                if *entry == Outcome::Compared
-                    || (*entry == Outcome::PartialOutput && row.outcome != Outcome::Compared)
-                {
-                    *entry = row.outcome;
-                }
-            }
-        }
-        data.named.see(row, &requests[request]);
-        if data.first_error.is_none() && row.outcome != Outcome::Compared {
-            data.first_error.clone_from(&row.error);
-        }
-        if let Some(equal) = row.production_equal {
-            *data.production.entry(request).or_insert(true) &= equal;
-        }
-        // Nobody answered, or nobody asked: there is nothing to compare and nothing to hold against
-        // the stage.
-        if matches!(row.outcome, Outcome::BothFailed | Outcome::PartialOutput) {
-            continue;
-        }
-        data.all_bits_equal &= row.bits_equal && row.outcome == Outcome::Compared;
-        if row.outcome == Outcome::ReferenceFailed {
-            continue;
-        }
-        data.judged_items += 1;
-        data.compared_rows += u64::from(row.outcome == Outcome::Compared);
-        let beyond = row.violations > 0 || row.outcome != Outcome::Compared;
-        data.beyond_tolerance += u64::from(beyond);
-        summarise(data, row, beyond);
-        let item = ItemData {
-            request,
-            item: row.item,
-            reference: row.reference_top1,
-            stage: row.stage_top1,
-            compared: row.outcome == Outcome::Compared,
-            tie: row.reference_tie || row.stage_tie,
-            bits_equal: row.bits_equal,
-            beyond,
-            max_abs: row.max_abs,
-            lead: row.reference_margin,
-            classes: row.shape.iter().map(|d| d.unsigned_abs()).product(),
-        };
-        match data.items.get_mut(&*row.output) {
-            Some(items) => items.push(item),
-            None => drop(data.items.insert(row.output.to_string(), vec![item])),
-        }
+fn add(data: &mut StageData, source: &Source<'_>, r: &Row<'_>) {
+    let row = r.row;
+    data.named.see(row);
+    if data.first_error.is_none() && row.outcome != Outcome::Compared {
+        data.first_error.clone_from(&row.error);
     }
-    for (_, outcome) in worst {
-        *data.outcomes.entry(outcome.name().to_owned()).or_default() += 1;
+    if is_nobodys(row) {
+        return;
+    }
+    data.all_bits_equal &= row.bits_equal && row.outcome == Outcome::Compared;
+    let Some(item) = r.judged else { return };
+    data.judged_items += 1;
+    data.compared_rows += u64::from(item.compared);
+    data.beyond_tolerance += u64::from(item.beyond);
+    summarise(data, row, item.beyond);
+    let label = source.labels.and_then(|l| l.get(item.request, item.item));
+    if label.is_some() {
+        match data.labelled.get_mut(&*row.output) {
+            Some(count) => *count += 1,
+            None => drop(data.labelled.insert(row.output.to_string(), 1)),
+        }
     }
 }
 

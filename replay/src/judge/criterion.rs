@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use inferdiff_schemas::run::ladder::MetricSpec;
 
 use super::collect::StageData;
-use super::scores::{Asked, Source};
+use super::rows::Source;
+use super::scores::Asked;
 use super::{JudgeError, JudgeOptions};
 use crate::metric::{Metric, choices, default_for, final_operators};
 
@@ -118,18 +119,15 @@ fn output_of(metric: &Metric, reference: &StageData) -> Result<String, JudgeErro
             metric.name
         )))
     };
-    let names: Vec<&String> = reference.items.keys().collect();
-    let list = || {
-        let names: Vec<_> = names.iter().map(|n| n.as_str()).collect();
-        names.join(", ")
-    };
+    let names = reference.names();
+    let list = || names.join(", ");
     match (&metric.output, names.as_slice()) {
-        (Some(wanted), _) if names.contains(&wanted) => Ok(wanted.clone()),
+        (Some(wanted), _) if names.contains(&wanted.as_str()) => Ok(wanted.clone()),
         (Some(wanted), _) => fail(format!(
             "there is no output `{wanted}`; there are {}",
             list()
         )),
-        (None, [only]) => Ok((*only).clone()),
+        (None, [only]) => Ok((*only).to_owned()),
         (None, []) => fail("the reference answered nothing".to_owned()),
         (None, _) => fail(format!("name one of the outputs with @: {}", list())),
     }

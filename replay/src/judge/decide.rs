@@ -10,10 +10,11 @@ use inferdiff_schemas::run::verdicts::{
 
 use super::behaviour::{Selfsame, both};
 use super::collect::StageData;
+use super::rows::Source;
 use super::sample::{NoiseOf, Sample};
-use super::scores::{Asked, Source};
-use super::weighting::{Weighting, slices};
-use super::{ALPHA, EQUIVALENCE, JudgeError, JudgeOptions, coverage, rules, telling};
+use super::scores::Asked;
+use super::weighting::{Weighting, parts};
+use super::{ALPHA, EQUIVALENCE, JudgeError, JudgeOptions, rules, telling};
 use crate::metric::{Kind, Scores};
 use crate::verdict::{SoFar, benjamini_hochberg, holm, n_to_decide};
 
@@ -64,7 +65,7 @@ pub(super) fn decide(
             let delta = noise.as_ref().map_or(0.0, |n| n.delta);
             let p_value = asked.metric.margin.map(|m| sample.p_value(m, delta));
             let slices = sliced(source, options, &weighting, scores, asked)?;
-            let telling = telling::by_metric((source, &weighting), data, (scores, asked), &of);
+            let telling = telling::by_metric((source, &weighting), data, (scores, asked), &of)?;
             judged.push(Judged {
                 stage,
                 asked,
@@ -84,11 +85,12 @@ pub(super) fn decide(
         let stage = decided.entry(judged.stage).or_default();
         stage.push(judged.decide(corrected));
     }
-    let verdicts = stages.iter().enumerate().map(|(i, data)| {
+    let mut verdicts = Vec::new();
+    for (i, data) in stages.iter().enumerate() {
         let metrics = decided.remove(&i).unwrap_or_default();
         let (verdict, basis, reason) =
-            rules::stage((stages, &selfsame), i, &metrics, !asked.is_empty());
-        StageVerdict {
+            rules::stage(source, (stages, &selfsame), i, &metrics, !asked.is_empty())?;
+        verdicts.push(StageVerdict {
             name: data.name.clone(),
             verdict,
             basis,
@@ -99,27 +101,28 @@ pub(super) fn decide(
             named: data.named.first.clone(),
             named_in_all: data.named.all,
             telling: match metrics.is_empty() && i > 0 {
-                true => telling::by_tolerance(source, data),
+                true => telling::by_tolerance(source, data)?,
                 false => Vec::new(),
             },
             metrics,
             behaviour: selfsame[i].behaviour.clone(),
-        }
-    });
-    let largest = reference.items.values().max_by_key(|v| v.len());
-    let largest = largest.map_or(&[][..], Vec::as_slice);
+        });
+    }
+    let largest = reference.largest();
+    let items = reference.items(largest);
+    let labelled = reference.labelled.get(largest).copied().unwrap_or(0);
     Ok(Verdicts {
         format: 1,
         requests: source.manifest.requests,
         left_out: source.manifest.left_out.clone(),
-        items: largest.len() as u64,
+        items,
         reference: reference.name.clone(),
         production_matches: Vec::new(),
         production_agreement: Vec::new(),
-        labels: source.labels.map(|l| coverage(l, largest)),
+        labels: source.labels.map(|l| l.coverage(labelled, items)),
         criterion,
         faults: Vec::new(),
-        stages: verdicts.collect(),
+        stages: verdicts,
     })
 }
 
@@ -133,25 +136,15 @@ fn sliced(
 ) -> Result<Vec<SliceVerdict>, JudgeError> {
     let mut found = Vec::new();
     for by in &options.slice_by {
-        let slices = slices(source.requests, by)
-            .map_err(|why| JudgeError::Criterion(format!("--slice-by {by}: {why}")))?;
-        if slices.is_empty() {
-            return Err(JudgeError::Criterion(format!(
-                "--slice-by {by}: none of {} exchanges has it",
-                source.requests.len()
-            )));
-        }
-        let mut of_request = vec![None; source.requests.len()];
-        for (i, requests) in slices.values().enumerate() {
-            requests.iter().for_each(|&r| of_request[r] = Some(i));
-        }
-        let mut parts = vec![Scores::default(); slices.len()];
-        for part in &mut parts {
-            part.absolute = scores.absolute;
-            part.positive = scores.positive.as_ref().map(|_| Vec::new());
-        }
+        let cut = parts(source.requests, by, "--slice-by")?;
+        let part = Scores {
+            absolute: scores.absolute,
+            positive: scores.positive.as_ref().map(|_| Vec::new()),
+            ..Scores::default()
+        };
+        let mut parts = vec![part; cut.values.len()];
         for (i, item) in scores.items.iter().enumerate() {
-            let Some(part) = of_request[item.request].map(|p: usize| &mut parts[p]) else {
+            let Some(part) = cut.part(item.request).map(|p| &mut parts[p]) else {
                 continue;
             };
             part.items.push(*item);
@@ -159,7 +152,7 @@ fn sliced(
                 to.push(from[i]);
             }
         }
-        for (value, part) in slices.keys().zip(&parts) {
+        for (value, part) in cut.values.iter().zip(&parts) {
             let kind = &asked.metric.kind;
             let Some(s) = Sample::new(part, kind, weighting, &NoiseOf::new()) else {
                 continue;

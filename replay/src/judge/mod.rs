@@ -11,6 +11,7 @@ mod exit;
 mod guide;
 mod named;
 mod oracle;
+mod rows;
 mod rules;
 mod sample;
 mod scores;
@@ -21,12 +22,15 @@ use std::path::Path;
 
 use inferdiff_schemas::run::ladder::{Labels, MetricSpec};
 use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::manifest::Manifest;
-use inferdiff_schemas::run::requests::{RequestRow, read_requests};
-use inferdiff_schemas::run::verdicts::{LabelCoverage, ProductionAgreement, Verdicts};
+use inferdiff_schemas::run::manifest::{Manifest, StageStatus};
+use inferdiff_schemas::run::requests::RequestColumns;
+use inferdiff_schemas::run::verdicts::{ProductionAgreement, Verdicts};
 use inferdiff_schemas::run::{RunFileError, read_json};
 
 use crate::labels::{Joined, join, key_of};
+use crate::requests::Requests;
+
+use rows::{Source, optional};
 
 pub use exit::{Gravity, exit_code, gravest};
 
@@ -68,38 +72,38 @@ const EQUIVALENCE: f64 = 0.90;
 pub fn judge(run: &Path, options: &JudgeOptions) -> Result<Verdicts, JudgeError> {
     let layout = RunLayout::new(run);
     let manifest: Manifest = read_json(&layout.manifest())?;
-    let requests = read_requests(&layout.requests())?;
+    let requests = Requests::open(&layout.requests())?;
     let given = options.labels.as_ref().or(manifest.ladder.labels.as_ref());
     let labels = given
         .map(|l| join(l, &requests))
         .transpose()
         .map_err(JudgeError::Criterion)?;
-    let index = collect::Index::new(&requests);
-    let stages = collect::collect(&layout, &manifest, (&requests, &index))?;
-    if let (Some(given), Some(joined)) = (given, &labels) {
-        must_match(given, joined, &requests, &stages[0])?;
-    }
-    let source = scores::Source {
+    let reference = &manifest.ladder.stages[0].name;
+    let status: Option<StageStatus> = optional(read_json(&layout.status(reference)))?;
+    let source = Source {
         layout: &layout,
         manifest: &manifest,
         requests: &requests,
-        index: &index,
         labels: labels.as_ref(),
-        batch_axis: stages[0].status.as_ref().is_some_and(|s| s.batch_axis),
+        batch_axis: status.is_some_and(|s| s.batch_axis),
     };
+    let stages = collect::collect(&source)?;
+    if let (Some(given), Some(joined)) = (given, &labels) {
+        must_match(given, joined, &requests, &stages[0])?;
+    }
     let (asked, words) = criterion::criterion(&source, options, &stages[0])?;
     let mut verdicts = decide::decide(&source, options, &stages, &asked, words)?;
     production(&stages, &mut verdicts);
     oracle::ratios(&stages, &mut verdicts.stages);
     verdicts.faults = guide::faults(&stages, &verdicts.stages);
+    named::client_ids(&requests, &mut verdicts)?;
     Ok(verdicts)
 }
 
 /// Which stages reproduce production, and how often.
 fn production(stages: &[collect::StageData], verdicts: &mut Verdicts) {
     for stage in stages.iter().filter(|s| !s.is_recorded) {
-        let of = stage.production.len() as u64;
-        let equal = stage.production.values().filter(|equal| **equal).count() as u64;
+        let collect::Production { of, equal } = stage.production;
         if of == 0 {
             continue;
         }
@@ -117,21 +121,21 @@ fn production(stages: &[collect::StageData], verdicts: &mut Verdicts) {
 fn must_match(
     given: &Labels,
     joined: &Joined,
-    requests: &[RequestRow],
+    requests: &Requests,
     reference: &collect::StageData,
 ) -> Result<(), JudgeError> {
-    let mut items = reference.items.values().flatten();
-    if items.any(|i| joined.by_item.contains_key(&(i.request, i.item))) {
+    if !reference.labelled.is_empty() {
         return Ok(());
     }
-    let rows = joined.unmatched_rows + joined.by_item.len() as u64;
     let mut why = format!(
-        "labels {}: none of its {rows} rows names an item that the reference answered, by the key {}",
+        "labels {}: none of its {} rows names an item that the reference answered, by the key {}",
         given.file.display(),
+        joined.rows(),
         given.key
     );
     if let Some(key) = &joined.first_unmatched {
-        let of = requests.iter().find_map(|r| key_of(&given.key, r));
+        let rows = requests.read(RequestColumns::All)?;
+        let of = rows.flatten().find_map(|r| key_of(&given.key, &r));
         let of = of.map_or_else(
             || "the exchanges have none".to_owned(),
             |of| format!("an exchange has `{of}`"),
@@ -139,13 +143,4 @@ fn must_match(
         why += &format!(" (a row has `{key}`, {of})");
     }
     Err(JudgeError::Criterion(why))
-}
-
-/// Label coverage over the items of a stage.
-fn coverage(labels: &Joined, items: &[collect::ItemData]) -> LabelCoverage {
-    let matched = items
-        .iter()
-        .filter(|i| labels.by_item.contains_key(&(i.request, i.item)))
-        .count() as u64;
-    labels.coverage(matched, items.len() as u64)
 }

@@ -3,35 +3,42 @@
 use inferdiff_schemas::run::manifest::StageState;
 use inferdiff_schemas::run::verdicts::{Basis, Direction, MetricVerdict, Unit, Verdict};
 
+use super::JudgeError;
 use super::applied::did_not_act;
-use super::behaviour::{Selfsame, sentence as sentence_of};
+use super::behaviour::{Beyond, Selfsame, sentence as sentence_of};
 use super::collect::StageData;
+use super::rows::Source;
 
 /// The verdict of a stage: what ran at all comes first, then bits, then metrics, then tolerance.
 pub(super) fn stage(
+    source: &Source<'_>,
     (stages, selfsame): (&[StageData], &[Selfsame]),
     at: usize,
     metrics: &[MetricVerdict],
     asked: bool,
-) -> (Verdict, Option<Basis>, String) {
-    let (verdict, basis, why) = plain((stages, selfsame), at, metrics, asked);
+) -> Result<Judgement, JudgeError> {
+    let (verdict, basis, why) = plain(source, (stages, selfsame), at, metrics, asked)?;
     let behaviour = sentence_of(selfsame[at].behaviour.as_ref());
-    (verdict, basis, format!("{why}{behaviour}"))
+    Ok((verdict, basis, format!("{why}{behaviour}")))
 }
 
+/// A verdict, what it rests on, and why.
+pub(super) type Judgement = (Verdict, Option<Basis>, String);
+
 fn plain(
+    source: &Source<'_>,
     (stages, selfsame): (&[StageData], &[Selfsame]),
     at: usize,
     metrics: &[MetricVerdict],
     asked: bool,
-) -> (Verdict, Option<Basis>, String) {
+) -> Result<Judgement, JudgeError> {
     let (data, reference) = (&stages[at], &stages[0]);
     if at == 0 {
         let why = "all stages are compared with it".to_owned();
-        return (Verdict::Reference, None, why);
+        return Ok((Verdict::Reference, None, why));
     }
     if let Some((verdict, why)) = not_run(data) {
-        return (verdict, None, why);
+        return Ok((verdict, None, why));
     }
     let idle = did_not_act(
         (&data.stage, data.evidence.as_ref()),
@@ -39,10 +46,10 @@ fn plain(
     );
     if data.all_bits_equal {
         if let Some(shown) = idle {
-            return (Verdict::NotApplied, None, shown);
+            return Ok((Verdict::NotApplied, None, shown));
         }
         let why = "every compared bit is equal".to_owned();
-        return (Verdict::Identical, Some(Basis::Tolerance), why);
+        return Ok((Verdict::Identical, Some(Basis::Tolerance), why));
     }
     let fault = idle.map_or_else(String::new, |shown| {
         format!(
@@ -62,14 +69,14 @@ fn plain(
     if let Some(metric) = judged.max_by_key(gravity) {
         let verdict = metric.verdict.unwrap_or(Verdict::Inconclusive);
         let why = format!("{}{fault}", sentence(verdict, metric));
-        return (verdict, metric.basis, why);
+        return Ok((verdict, metric.basis, why));
     }
     if asked && metrics.is_empty() {
         let why = "no item of it could be judged by the metric".to_owned();
-        return (Verdict::Inconclusive, None, why);
+        return Ok((Verdict::Inconclusive, None, why));
     }
     let of = data.judged_items;
-    let (n, noisy) = blamed(data, [&selfsame[0], &selfsame[at]]);
+    let (n, noisy) = blamed(source, data, [&selfsame[0], &selfsame[at]])?;
     let noisy = match noisy {
         0 => String::new(),
         k => format!(
@@ -78,7 +85,7 @@ fn plain(
     };
     if n == 0 {
         let why = format!("all {of} items are within tolerance{noisy}{fault}");
-        return (Verdict::Equivalent, Some(Basis::Tolerance), why);
+        return Ok((Verdict::Equivalent, Some(Basis::Tolerance), why));
     }
     let need = if asked {
         "a margin (--margin, or margin=… of a metric)"
@@ -87,22 +94,29 @@ fn plain(
     };
     let why =
         format!("{n} of {of} items are beyond tolerance; whether that matters needs {need}{fault}");
-    (Verdict::Inconclusive, Some(Basis::Tolerance), why)
+    Ok((Verdict::Inconclusive, Some(Basis::Tolerance), why))
 }
 
 /// Items beyond the tolerance that the stage is blamed for; and those that it is not, because one
 /// side answers them beyond the tolerance by itself.
-fn blamed(data: &StageData, sides: [&Selfsame; 2]) -> (u64, u64) {
-    let [reference, own] = sides.map(Selfsame::beyond);
-    let (mut blamed, mut noisy) = (0, 0);
-    for (output, items) in &data.items {
-        for i in items.iter().filter(|i| i.beyond) {
-            let key = (output.as_str(), i.request, i.item);
-            let by_itself = reference.contains(&key) || own.contains(&key);
-            *(if by_itself { &mut noisy } else { &mut blamed }) += 1;
-        }
+fn blamed(
+    source: &Source<'_>,
+    data: &StageData,
+    sides: [&Selfsame; 2],
+) -> Result<(u64, u64), JudgeError> {
+    let mut by_itself = Beyond::new();
+    for side in sides {
+        side.beyond(source, &mut by_itself)?;
     }
-    (blamed, noisy)
+    let mut noisy = 0;
+    if !by_itself.is_empty() {
+        source.items(&data.name, &mut |output, i| {
+            let known = by_itself.get(output);
+            let known = known.is_some_and(|known| known.contains(&(i.request, i.item)));
+            noisy += u64::from(i.beyond && known);
+        })?;
+    }
+    Ok((data.beyond_tolerance - noisy, noisy))
 }
 
 /// Why nothing of a stage can be judged.

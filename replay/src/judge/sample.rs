@@ -12,7 +12,7 @@ use crate::verdict::{
 const SEED: u64 = 0x1fe4_d1ff;
 
 /// The score of the reference against itself, of items where that is not perfect.
-pub(super) type NoiseOf = HashMap<(usize, u32), f64>;
+pub(super) type NoiseOf = HashMap<(u32, u32), f64>;
 
 /// What one metric sees of one stage.
 pub(super) struct Sample {
@@ -98,17 +98,17 @@ impl Sample {
         let sign = if kind.lower_is_better() { -1.0 } else { 1.0 };
         let range = kind.range().map(|[low, high]| high - low);
         let (mut total, mut squares, mut reference, mut stage) = (0.0, 0.0, 0.0, 0.0);
-        let mut clusters: BTreeMap<Key<'_>, Group> = BTreeMap::new();
         let (mut first, mut plain) = (None, scores.positive.is_none());
         let (mut b, mut c) = (0, 0);
         let (mut noisy_b, mut noisy_c) = (0, 0);
+        let (mut last, mut single) = (None, true);
         let is_yes_or_no = |v: f64| v == 0.0 || v == 1.0;
-        for (i, s) in scores.items.iter().enumerate() {
+        for s in &scores.items {
             let (w, key) = weighting.of(s.request, s.item);
-            let own = noise
-                .get(&(s.request, s.item))
-                .copied()
-                .unwrap_or(s.reference);
+            let own = own_score(s, noise);
+            // Exchanges one after another, each seen once: each stands alone.
+            single &= matches!(key, Key::Request(_)) && last.is_none_or(|last| last < key);
+            last = Some(key);
             plain &= (*first.get_or_insert(w) - w).abs() <= 1e-12 * w;
             plain &= is_yes_or_no(s.reference) && is_yes_or_no(s.stage) && is_yes_or_no(own);
             b += u64::from(s.reference > s.stage);
@@ -119,18 +119,17 @@ impl Sample {
             squares += w * w;
             reference += w * s.reference;
             stage += w * s.stage;
-            let group = clusters.entry(key).or_default();
-            group.change += w * sign * (s.stage - s.reference);
-            group.excess += w * sign * (s.stage - own);
-            group.weight += w;
-            group.items.push((i, w));
         }
         first?;
         let n = scores.items.len() as u64;
         let count =
             |test: fn(&Scored) -> bool| scores.items.iter().filter(|s| test(s)).count() as u64;
-        let groups: Vec<Group> = clusters.into_values().collect();
-        plain &= groups.iter().all(|g| g.items.len() == 1);
+        // Pairs that stand alone are counted; only others need their clusters.
+        let groups = match plain && single {
+            true => Vec::new(),
+            false => clusters(scores, weighting, noise, sign),
+        };
+        plain &= single || groups.iter().all(|g| g.items == 1);
         let noisy = !scores.absolute && !noise.is_empty();
         let of = |change: fn(&Group) -> f64| {
             let clusters: Vec<Cluster> = groups
@@ -168,30 +167,25 @@ impl Sample {
             }),
         };
         if let Some(positive) = &scores.positive {
-            out.of_all(scores, positive, &groups)?;
+            out.of_all(scores, positive, &members(scores, weighting))?;
         }
         Some(out)
     }
 
     /// A metric of all scores together: the AUC.
-    fn of_all(&mut self, scores: &Scores, positive: &[bool], groups: &[Group]) -> Option<()> {
+    fn of_all(&mut self, scores: &Scores, positive: &[bool], groups: &[Members]) -> Option<()> {
         let side = |of: fn(&Scored) -> f64| {
             auc::Auc::new(&scores.items.iter().map(of).collect::<Vec<_>>(), positive)
         };
         let (reference, stage) = (side(|s| s.reference), side(|s| s.stage));
         let mut weights = vec![0.0; scores.items.len()];
-        for (i, w) in groups.iter().flat_map(|g| &g.items) {
+        for (i, w) in groups.iter().flatten() {
             weights[*i] = *w;
         }
         let (r, t) = (reference.at(&weights)?, stage.at(&weights)?);
         // One cluster moves the area by at most its shares of the positives and the negatives.
         let shares = |wanted: bool| {
-            let of = |g: &Group| {
-                g.items
-                    .iter()
-                    .filter(|(i, _)| positive[*i] == wanted)
-                    .count()
-            };
+            let of = |g: &Members| g.iter().filter(|(i, _)| positive[*i] == wanted).count();
             let all: usize = groups.iter().map(of).sum();
             #[expect(clippy::cast_precision_loss, reason = "counts of items")]
             groups
@@ -205,8 +199,8 @@ impl Sample {
             .map(|(p, n)| p + n);
         #[expect(clippy::cast_precision_loss, reason = "a count of clusters")]
         let heaviest = heaviest.fold(0.0, f64::max) * groups.len() as f64;
-        let differs = |g: &&Group| {
-            let mut items = g.items.iter().map(|(i, _)| &scores.items[*i]);
+        let differs = |g: &&Members| {
+            let mut items = g.iter().map(|(i, _)| &scores.items[*i]);
             items.any(|s| s.stage.to_bits() != s.reference.to_bits())
         };
         let changed = groups.iter().filter(differs).count() as u64;
@@ -223,7 +217,7 @@ impl Sample {
         let mut resample = |of: &[usize]| {
             drawn.iter_mut().for_each(|w| *w = 0.0);
             for &g in of {
-                groups[g].items.iter().for_each(|(i, w)| drawn[*i] += w);
+                groups[g].iter().for_each(|(i, w)| drawn[*i] += w);
             }
             match (reference.at(&drawn), stage.at(&drawn)) {
                 (Some(r), Some(t)) => t - r,
@@ -286,26 +280,87 @@ impl Sample {
     }
 }
 
+/// What the reference scores against itself.
+fn own_score(s: &Scored, noise: &NoiseOf) -> f64 {
+    let own = noise.get(&(s.request, s.item)).copied();
+    own.unwrap_or(s.reference)
+}
+
+/// Items that stand together, in sum.
 #[derive(Default)]
 struct Group {
     weight: f64,
     change: f64,
     excess: f64,
-    /// Index into the scores, and its weight.
-    items: Vec<(usize, f64)>,
+    items: u32,
+}
+
+impl Group {
+    fn add(&mut self, other: &Self) {
+        self.weight += other.weight;
+        self.change += other.change;
+        self.excess += other.excess;
+        self.items += other.items;
+    }
+}
+
+/// The clusters in the order of their keys.
+fn clusters(scores: &Scores, weighting: &Weighting<'_>, noise: &NoiseOf, sign: f64) -> Vec<Group> {
+    let mut named: BTreeMap<&str, Group> = BTreeMap::new();
+    let mut alone: Vec<(u32, Group)> = Vec::new();
+    for s in &scores.items {
+        let (weight, key) = weighting.of(s.request, s.item);
+        let item = Group {
+            weight,
+            change: weight * sign * (s.stage - s.reference),
+            excess: weight * sign * (s.stage - own_score(s, noise)),
+            items: 1,
+        };
+        match (key, alone.last_mut()) {
+            (Key::Named(name), _) => named.entry(name).or_default().add(&item),
+            // The items of an exchange mostly come one after another.
+            (Key::Request(request), Some((last, group))) if *last == request => group.add(&item),
+            (Key::Request(request), _) => alone.push((request, item)),
+        }
+    }
+    if !alone.is_sorted_by_key(|(request, _)| *request) {
+        alone.sort_by_key(|(request, _)| *request);
+    }
+    alone.dedup_by(|later, earlier| {
+        let same = later.0 == earlier.0;
+        if same {
+            earlier.1.add(&later.1);
+        }
+        same
+    });
+    let alone = alone.into_iter().map(|(_, group)| group);
+    named.into_values().chain(alone).collect()
+}
+
+/// The items of a cluster: index into the scores, and weight.
+type Members = Vec<(usize, f64)>;
+
+/// The items of each cluster, in the order of their keys.
+fn members(scores: &Scores, weighting: &Weighting<'_>) -> Vec<Members> {
+    let mut clusters: BTreeMap<Key<'_>, Members> = BTreeMap::new();
+    for (i, s) in scores.items.iter().enumerate() {
+        let (w, key) = weighting.of(s.request, s.item);
+        clusters.entry(key).or_default().push((i, w));
+    }
+    clusters.into_values().collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use inferdiff_schemas::run::requests::RequestRow;
+    use crate::requests::{Requests, place, tests::kept};
 
     /// Exchange `i / per`, item `i % per`, scores by `f`.
     fn scores(n: usize, per: usize, absolute: bool, f: impl Fn(usize) -> (f64, f64)) -> Scores {
         let items = (0..n).map(|i| {
             let (reference, stage) = f(i);
             Scored {
-                request: i / per,
+                request: place(i / per),
                 item: (i % per) as u32,
                 reference,
                 stage,
@@ -320,20 +375,16 @@ mod tests {
         }
     }
 
-    fn requests(n: usize, rate: impl Fn(usize) -> f64) -> Vec<RequestRow> {
-        (0..n)
-            .map(|i| {
-                let mut e = inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), i as u64);
-                e.sample_rate = rate(i);
-                e.sequence_id = None;
-                RequestRow::of(e)
-            })
-            .collect()
+    fn requests(n: usize, rate: impl Fn(usize) -> f64) -> (tempfile::TempDir, Requests) {
+        kept((0..n).map(|i| inferdiff_schemas::Exchange {
+            sample_rate: rate(i),
+            ..inferdiff_schemas::Exchange::new(ulid::Ulid::nil(), i as u64)
+        }))
     }
 
     fn sample(scores: &Scores, kind: &Kind, rate: impl Fn(usize) -> f64) -> Sample {
         let last = scores.items.last().unwrap().request;
-        let requests = requests(last + 1, rate);
+        let (_folder, requests) = requests(last as usize + 1, rate);
         let weighting = Weighting::new(&requests, None, None).unwrap();
         Sample::new(scores, kind, &weighting, &NoiseOf::new()).unwrap()
     }
@@ -369,9 +420,36 @@ mod tests {
     }
 
     #[test]
+    fn clusters_are_the_same_in_any_order_of_their_items() {
+        let mut all = scores(60, 3, false, |i| (1.0, if i % 7 == 3 { 0.25 } else { 1.0 }));
+        let (_folder, requests) = requests(20, |i| if i % 2 == 0 { 1.0 } else { 0.5 });
+        let weighting = Weighting::new(&requests, None, None).unwrap();
+        let of = |all: &Scores| {
+            let groups = clusters(all, &weighting, &NoiseOf::new(), 1.0);
+            let each = groups.iter().map(|g| (g.weight, g.change, g.items));
+            each.collect::<Vec<_>>()
+        };
+        let in_order = of(&all);
+        assert_eq!(in_order.len(), 20);
+        assert!(in_order.iter().all(|g| g.2 == 3));
+        let changed: f64 = in_order.iter().map(|g| g.1).sum();
+        assert!(changed < -6.0, "{changed}");
+        all.items
+            .sort_by_key(|s| (s.item, s.request % 4, s.request));
+        let mut mixed = of(&all);
+        mixed.iter_mut().zip(&in_order).for_each(|(m, o)| {
+            assert!((m.1 - o.1).abs() < 1e-12);
+            m.1 = o.1;
+        });
+        assert_eq!(mixed, in_order);
+        let sampled = Sample::new(&all, &Kind::Tau, &weighting, &NoiseOf::new()).unwrap();
+        assert_eq!(sampled.design(), 3.0);
+    }
+
+    #[test]
     fn a_coin_flipping_reference_is_not_held_against_the_stage() {
         let all = scores(500, 1, false, |i| (1.0, f64::from(u8::from(i % 2 == 0))));
-        let requests = requests(500, |_| 1.0);
+        let (_folder, requests) = requests(500, |_| 1.0);
         let weighting = Weighting::new(&requests, None, None).unwrap();
         let noise: NoiseOf = (0..500)
             .filter(|i| i % 4 < 2)

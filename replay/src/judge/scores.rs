@@ -1,17 +1,16 @@
 //! Scores of every metric and stage, from comparisons where they say enough, else from the answers
 //! that the run keeps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use inferdiff_schemas::Tensor;
-use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::manifest::Manifest;
 use inferdiff_schemas::run::outputs::OutputReader;
-use inferdiff_schemas::run::requests::RequestRow;
 use ulid::Ulid;
 
 use super::JudgeError;
-use super::collect::{Index, ItemData, StageData, optional};
+use super::collect::StageData;
+use super::rows::{Item, Source, optional};
 use crate::labels::{Joined, LabelKind, LabelValue};
 use crate::metric::{ItemAnswers, Kind, Metric, Row, Scored, Scorer, Scores};
 
@@ -33,16 +32,6 @@ impl Asked {
     }
 }
 
-/// What scoring reads.
-pub(super) struct Source<'a> {
-    pub layout: &'a RunLayout,
-    pub manifest: &'a Manifest,
-    pub requests: &'a [RequestRow],
-    pub index: &'a Index<'a>,
-    pub labels: Option<&'a Joined>,
-    pub batch_axis: bool,
-}
-
 type Answers = HashMap<(Ulid, u64), Result<Vec<Tensor>, String>>;
 
 impl Source<'_> {
@@ -50,79 +39,34 @@ impl Source<'_> {
     pub fn scores(&self, stage: &StageData, asked: &[Asked]) -> Result<Vec<Scores>, JudgeError> {
         let kind = self.labels.map(|l| l.kind);
         let mut from_outputs: Vec<(usize, Scorer<'_>)> = Vec::new();
-        let mut out = Vec::with_capacity(asked.len());
+        let mut from_rows: Vec<(usize, Agreement<'_>)> = Vec::new();
         for (i, a) in asked.iter().enumerate() {
-            let items = stage.items.get(&a.output).map_or(&[][..], Vec::as_slice);
             if a.needs_outputs(kind) {
                 let scorer = Scorer::new(&a.metric, &a.output, kind);
                 from_outputs.push((i, scorer.map_err(JudgeError::Criterion)?));
-                out.push(Scores::default());
             } else {
-                out.push(self.compared(a, items)?);
+                from_rows.push((i, Agreement::new(a, self.labels)?));
             }
         }
-        if from_outputs.is_empty() {
-            return Ok(out);
+        let mut out = vec![Scores::default(); asked.len()];
+        if !from_rows.is_empty() {
+            self.items(&stage.name, &mut |output, item| {
+                let of = from_rows.iter_mut().map(|(_, a)| a);
+                of.filter(|a| a.asked.output == output)
+                    .for_each(|a| a.add(item));
+            })?;
         }
-        self.stored(stage, asked, &mut from_outputs)?;
+        for (i, agreement) in from_rows {
+            out[i] = agreement.finish()?;
+        }
+        if !from_outputs.is_empty() {
+            self.stored(stage, asked, &mut from_outputs)?;
+        }
         for (i, scorer) in from_outputs {
             let fail = |why| JudgeError::Criterion(format!("stage `{}`: {why}", stage.name));
             out[i] = scorer.finish().map_err(fail)?;
         }
         Ok(out)
-    }
-
-    /// Top-1, flips and equality: the comparisons hold them.
-    fn compared(&self, asked: &Asked, items: &[ItemData]) -> Result<Scores, JudgeError> {
-        let kind = &asked.metric.kind;
-        let labelled = crate::metric::uses_labels(kind, self.labels.map(|l| l.kind));
-        let labelled = labelled
-            .map_err(|why| JudgeError::Criterion(format!("metric `{}`: {why}", asked.title())))?;
-        if *kind != Kind::Exact && items.iter().all(|i| i.classes < 2 || i.reference.is_none()) {
-            return Err(JudgeError::Criterion(format!(
-                "metric `{}`: output `{}` has no items of two or more numbers to choose from",
-                asked.metric.name, asked.output
-            )));
-        }
-        let mut scores = Scores {
-            absolute: labelled,
-            ..Scores::default()
-        };
-        for item in items {
-            let label = self
-                .labels
-                .and_then(|l| l.by_item.get(&(item.request, item.item)));
-            // Without a comparison there is no agreement. With one, two items that both hold NaN
-            // agree: neither has a top-1, and with labels neither is right.
-            let agree = match kind {
-                Kind::Exact => item.compared && item.bits_equal,
-                Kind::Flips { above } => {
-                    let led = item.lead.is_some_and(|lead| lead <= *above);
-                    item.compared && (item.stage == item.reference || led)
-                }
-                _ => item.compared && item.stage == item.reference,
-            };
-            let yes = |holds: bool| f64::from(u8::from(holds));
-            let (reference, stage) = match (labelled, label) {
-                (true, None) => continue,
-                (true, Some(label)) => {
-                    let right = |top: Option<u32>| {
-                        top.is_some_and(|t| label.label == LabelValue::Class(t.into()))
-                    };
-                    (yes(right(item.reference)), yes(right(item.stage)))
-                }
-                _ => (1.0, yes(agree)),
-            };
-            scores.items.push(Scored {
-                request: item.request,
-                item: item.item,
-                reference,
-                stage,
-                flip: !agree,
-                tie: item.tie && *kind != Kind::Exact,
-            });
-        }
-        Ok(scores)
     }
 
     /// Metrics that look at the answers. Equal bits are the reference's answer, whatever was kept.
@@ -132,14 +76,16 @@ impl Source<'_> {
         asked: &[Asked],
         scorers: &mut [(usize, Scorer<'_>)],
     ) -> Result<(), JudgeError> {
-        let mut items: HashMap<(&str, usize), Vec<&ItemData>> = HashMap::new();
-        for (output, of) in &stage.items {
-            for item in of {
-                items.entry((output, item.request)).or_default().push(item);
-            }
-        }
-        let mut lost = 0u64;
+        let (mut lost, mut near) = (0u64, 0);
         for chunk in &self.manifest.chunks {
+            let mut items: BTreeMap<u32, Vec<(Arc<str>, Item)>> = BTreeMap::new();
+            self.rows_of(&stage.name, chunk, &mut near, &mut |r| {
+                if let Some(item) = r.judged {
+                    let of = items.entry(r.request).or_default();
+                    of.push((Arc::clone(&r.row.output), item));
+                }
+                Ok(())
+            })?;
             let mut theirs = Answers::new();
             for of in &stage.against {
                 let Some(kept) = self.answers(of, &chunk.name)? else {
@@ -150,22 +96,20 @@ impl Source<'_> {
                 theirs.extend(kept);
             }
             let own = self.answers(&stage.name, &chunk.name)?.unwrap_or_default();
-            let mut order: Vec<(usize, &(Ulid, u64))> = theirs
-                .keys()
-                .filter_map(|key| Some((self.index.get(key)?, key)))
-                .collect();
-            order.sort_unstable();
-            for (request, key) in order {
-                let Ok(tensors) = &theirs[key] else { continue };
+            for (&request, of) in &items {
+                let key = self.requests.key(request);
+                let Some(Ok(tensors)) = theirs.get(&key) else {
+                    continue;
+                };
                 for (i, scorer) in scorers.iter_mut() {
                     let output = asked[*i].output.as_str();
-                    for item in items.get(&(output, request)).into_iter().flatten() {
+                    for (_, item) in of.iter().filter(|(of, _)| **of == *output) {
                         let cut = |tensors: &[Tensor]| {
                             let tensor = tensors.iter().find(|t| t.name == output)?;
                             Row::cut(tensor, item.item, self.batch_axis)
                         };
                         let Some(r) = cut(tensors) else { continue };
-                        let t = match own.get(key) {
+                        let t = match own.get(&key) {
                             _ if item.bits_equal => Some(r.clone()),
                             Some(answer) => answer.as_deref().ok().and_then(cut),
                             None if item.compared => {
@@ -174,15 +118,12 @@ impl Source<'_> {
                             }
                             None => None,
                         };
-                        let label = self
-                            .labels
-                            .and_then(|l| l.by_item.get(&(request, item.item)));
                         let answers = ItemAnswers {
                             request,
                             recorder: key.0,
                             seq: key.1,
                             item: item.item,
-                            label,
+                            label: self.labels.and_then(|l| l.get(request, item.item)),
                             reference: &r,
                             stage: t.as_ref(),
                         };
@@ -237,6 +178,79 @@ impl Source<'_> {
         }
         out.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(out)
+    }
+}
+
+/// Top-1, flips and equality: the comparisons hold them.
+struct Agreement<'a> {
+    asked: &'a Asked,
+    labels: Option<&'a Joined>,
+    scores: Scores,
+    /// Some item has two or more numbers to choose from.
+    choice: bool,
+}
+
+impl<'a> Agreement<'a> {
+    fn new(asked: &'a Asked, labels: Option<&'a Joined>) -> Result<Self, JudgeError> {
+        let labelled = crate::metric::uses_labels(&asked.metric.kind, labels.map(|l| l.kind));
+        let labelled = labelled
+            .map_err(|why| JudgeError::Criterion(format!("metric `{}`: {why}", asked.title())))?;
+        Ok(Self {
+            asked,
+            labels,
+            scores: Scores {
+                absolute: labelled,
+                ..Scores::default()
+            },
+            choice: false,
+        })
+    }
+
+    fn add(&mut self, item: Item) {
+        let kind = &self.asked.metric.kind;
+        self.choice |= item.classes >= 2 && item.reference.is_some();
+        // Without a comparison there is no agreement. With one, two items that both hold NaN
+        // agree: neither has a top-1, and with labels neither is right.
+        let agree = match kind {
+            Kind::Exact => item.compared && item.bits_equal,
+            Kind::Flips { above } => {
+                let led = item.lead.is_some_and(|lead| lead <= *above);
+                item.compared && (item.stage == item.reference || led)
+            }
+            _ => item.compared && item.stage == item.reference,
+        };
+        let yes = |holds: bool| f64::from(u8::from(holds));
+        let (reference, stage) = match (self.scores.absolute, self.labels) {
+            (true, labels) => {
+                let Some(label) = labels.and_then(|l| l.get(item.request, item.item)) else {
+                    return;
+                };
+                let right = |top: Option<u32>| {
+                    top.is_some_and(|t| label.label == LabelValue::Class(t.into()))
+                };
+                (yes(right(item.reference)), yes(right(item.stage)))
+            }
+            _ => (1.0, yes(agree)),
+        };
+        self.scores.items.push(Scored {
+            request: item.request,
+            item: item.item,
+            reference,
+            stage,
+            flip: !agree,
+            tie: item.tie && *kind != Kind::Exact,
+        });
+    }
+
+    fn finish(self) -> Result<Scores, JudgeError> {
+        let metric = &self.asked.metric;
+        if metric.kind != Kind::Exact && !self.choice {
+            return Err(JudgeError::Criterion(format!(
+                "metric `{}`: output `{}` has no items of two or more numbers to choose from",
+                metric.name, self.asked.output
+            )));
+        }
+        Ok(self.scores)
     }
 }
 

@@ -3,11 +3,11 @@
 
 use inferdiff_schemas::Exchange;
 use inferdiff_schemas::run::ladder::MetricSpec;
-use inferdiff_schemas::run::requests::RequestRow;
 use ulid::Ulid;
 
 use super::*;
 use crate::metric::{Metric, Scored};
+use crate::requests::{Requests, tests::kept};
 use crate::verdict::{SplitMix, tango_interval};
 
 /// Traffic: exchanges of `per` items, `together` exchanges of one user.
@@ -31,13 +31,15 @@ impl Traffic {
         }
     }
 
-    fn requests(self) -> Vec<RequestRow> {
-        let row = |i: usize| {
-            let mut e = Exchange::new(Ulid::nil(), i as u64);
-            e.request_headers = vec![("user".into(), (i / self.together).to_string())];
-            RequestRow::of(e)
-        };
-        (0..self.exchanges).map(row).collect()
+    fn exchanges(self) -> impl Iterator<Item = Exchange> {
+        (0..self.exchanges).map(move |i| Exchange {
+            request_headers: vec![("user".into(), (i / self.together).to_string())],
+            ..Exchange::new(Ulid::nil(), i as u64)
+        })
+    }
+
+    fn requests(self) -> (tempfile::TempDir, Requests) {
+        kept(self.exchanges())
     }
 
     /// Scores in which an item (or a whole user) is lost with chance `p_b` and gained with `p_c`.
@@ -59,7 +61,7 @@ impl Traffic {
                     _ => (1.0, 1.0),
                 };
                 out.items.push(Scored {
-                    request,
+                    request: request as u32,
                     item: item as u32,
                     reference,
                     stage,
@@ -71,7 +73,7 @@ impl Traffic {
         out
     }
 
-    fn sample(self, scores: &Scores, requests: &[RequestRow]) -> Sample {
+    fn sample(self, scores: &Scores, requests: &Requests) -> Sample {
         let by = (self.together > 1).then_some("header:user");
         let weighting = Weighting::new(requests, by, None).unwrap();
         Sample::new(scores, &Kind::Top1, &weighting, &NoiseOf::new()).unwrap()
@@ -118,7 +120,8 @@ fn blames(v: &MetricVerdict) -> bool {
 
 /// Runs in which any of `stages` harmless stages is blamed.
 fn false_alarms(traffic: Traffic, stages: usize, rate: f64, runs: u64) -> u64 {
-    let (asked, requests) = (top1(), traffic.requests());
+    let asked = top1();
+    let (_folder, requests) = traffic.requests();
     let mut r = SplitMix(traffic.exchanges as u64 * 31 + traffic.per as u64);
     let alarms = (0..runs).filter(|_| {
         let samples = (0..stages).map(|_| {
@@ -182,7 +185,7 @@ fn harmless_stages_are_blamed_in_at_most_five_runs_of_a_hundred() {
 #[test]
 fn unlabelled_flips_within_the_margin_are_not_held_against_a_stage() {
     let (traffic, asked) = (Traffic::plain(2000), top1());
-    let requests = traffic.requests();
+    let (_folder, requests) = traffic.requests();
     let mut r = SplitMix(5);
     let alarms = (0..1000).filter(|_| {
         // As many flips as are accepted, and not one more.
@@ -210,7 +213,7 @@ fn intervals_over_clusters_hold_the_truth() {
                 };
                 let units = if shared { 80.0 } else { 240.0 };
                 let (p_b, p_c) = (expected / units, share * expected / units);
-                let requests = traffic.requests();
+                let (_folder, requests) = traffic.requests();
                 let mut r = SplitMix(expected as u64 + 7 * u64::from(shared));
                 let runs = 120;
                 let covered = (0..runs).filter(|_| {
@@ -246,7 +249,7 @@ fn power(
 ) -> (u64, f64) {
     let asked = top1();
     let mut r = SplitMix(traffic.exchanges as u64);
-    let requests = traffic.requests();
+    let (_folder, requests) = traffic.requests();
     // A small run whose numbers happen to be the true ones names the size.
     let named = loop {
         let scores = traffic.scores(&mut r, p_b, p_c, absolute);
@@ -263,7 +266,7 @@ fn power(
         exchanges: (named as usize).div_ceil(traffic.per),
         ..traffic
     };
-    let requests = large.requests();
+    let (_folder, requests) = large.requests();
     let decided = (0..runs).filter(|_| {
         let scores = large.scores(&mut r, p_b, p_c, absolute);
         let sample = large.sample(&scores, &requests);
@@ -344,8 +347,10 @@ fn the_size_that_is_named_decides_in_four_runs_of_five() {
 fn intervals_are_as_wide_as_the_score_interval() {
     // Single items whose weights differ by a hair take the bootstrap; the score interval knows them too.
     let (traffic, mut r) = (Traffic::plain(800), SplitMix(3));
-    let mut requests = traffic.requests();
-    requests[0].sample_rate = 0.999;
+    let (_folder, requests) = kept(traffic.exchanges().map(|e| Exchange {
+        sample_rate: if e.seq == 0 { 0.999 } else { 1.0 },
+        ..e
+    }));
     let (mut ours, mut scores_own) = (0.0, 0.0);
     for _ in 0..60 {
         let scores = traffic.scores(&mut r, 0.03, 0.02, true);
@@ -376,7 +381,7 @@ fn slices_that_do_not_differ_stand_out_seldom() {
                 let traffic = Traffic::plain(300);
                 let scores = traffic.scores(&mut r, 0.02, 0.02, true);
                 traffic
-                    .sample(&scores, &traffic.requests())
+                    .sample(&scores, &traffic.requests().1)
                     .p_value(0.005, 0.0)
             })
             .collect();

@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use inferdiff_schemas::Exchange;
 use inferdiff_schemas::run::verdicts::Telling;
 
-use super::collect::{ItemData, StageData};
+use super::JudgeError;
+use super::collect::StageData;
+use super::rows::{Item, Source};
 use super::sample::NoiseOf;
-use super::scores::{Asked, Source};
+use super::scores::Asked;
 use super::weighting::Weighting;
 use crate::metric::{Kind, Scored, Scores};
 
@@ -21,42 +23,44 @@ pub(super) fn by_metric(
     data: &StageData,
     (scores, asked): (&Scores, &Asked),
     noise: &NoiseOf,
-) -> Vec<Telling> {
+) -> Result<Vec<Telling>, JudgeError> {
     let sign = if asked.metric.kind.lower_is_better() {
         -1.0
     } else {
         1.0
     };
-    let items = data.items.get(&asked.output).map_or(&[][..], Vec::as_slice);
-    let items: HashMap<(usize, u32), &ItemData> =
-        items.iter().map(|i| ((i.request, i.item), i)).collect();
     let lost = |s: &Scored| {
         let own = noise.get(&(s.request, s.item)).copied();
         let loss = sign * (own.unwrap_or(s.reference) - s.stage);
         loss * weighting.of(s.request, s.item).0
     };
-    let lead = |s: &Scored| items.get(&(s.request, s.item)).and_then(|i| i.lead);
     // An area is lost by no item alone: there the change of the score itself tells most.
     let of_all = scores.positive.is_some();
     let size = |s: &Scored| match of_all {
         true => (s.reference - s.stage).abs(),
         false => lost(s),
     };
-    let mut worst: Vec<(f64, f64, &Scored)> = scores
-        .items
-        .iter()
-        .map(|s| (size(s), lead(s).unwrap_or(0.0), s))
-        .filter(|(size, ..)| *size > 0.0)
-        .collect();
-    worst.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.total_cmp(&a.1)));
-    let told = worst.into_iter().take(MOST).map(|(_, _, s)| {
-        let item = items.get(&(s.request, s.item));
-        let label = source
-            .labels
-            .and_then(|l| l.by_item.get(&(s.request, s.item)));
-        let mut why = match (item, &asked.metric.kind) {
-            (Some(i), Kind::Top1 | Kind::Flips { .. }) => tops(i),
-            (Some(i), _) if !i.compared => "no answer that could be compared".to_owned(),
+    let mut largest: Most<()> = Most::default();
+    let sizes = scores.items.iter().map(size).filter(|size| *size > 0.0);
+    sizes.for_each(|size| largest.see((size, 0.0), || ()));
+    // Of those that lose as much, the comparisons know of which the reference was surest.
+    let Some(least) = largest.least() else {
+        return Ok(Vec::new());
+    };
+    let may = scores.items.iter().filter(|s| size(s) >= least);
+    let may: HashMap<(u32, u32), &Scored> = may.map(|s| ((s.request, s.item), s)).collect();
+    let mut worst = Most::default();
+    source.items(&data.name, &mut |output, item| {
+        let scored = may.get(&(item.request, item.item));
+        if let Some(s) = scored.filter(|_| output == asked.output) {
+            worst.see((size(s), item.lead.unwrap_or(0.0)), || (item, **s));
+        }
+    })?;
+    let told = worst.0.into_iter().map(|(_, (item, s))| {
+        let label = source.labels.and_then(|l| l.get(s.request, s.item));
+        let mut why = match &asked.metric.kind {
+            Kind::Top1 | Kind::Flips { .. } => tops(&item),
+            _ if !item.compared => "no answer that could be compared".to_owned(),
             _ => format!("score {:.6} became {:.6}", s.reference, s.stage),
         };
         if let Some(label) = label.filter(|_| scores.absolute) {
@@ -64,28 +68,60 @@ pub(super) fn by_metric(
         }
         tell(source, s.request, s.item, why)
     });
-    told.collect()
+    Ok(told.collect())
 }
 
 /// The items beyond the tolerance whose answers differ most.
-pub(super) fn by_tolerance(source: &Source<'_>, data: &StageData) -> Vec<Telling> {
-    let all = data.items.iter();
-    let all = all.flat_map(|(output, items)| items.iter().map(move |i| (output, i)));
-    let mut worst: Vec<(&String, &ItemData)> = all.filter(|(_, i)| i.beyond).collect();
-    // What could not be compared differs most.
-    let size = |i: &ItemData| i.max_abs.unwrap_or(f64::INFINITY);
-    worst.sort_by(|a, b| size(b.1).total_cmp(&size(a.1)));
-    let told = worst.into_iter().take(MOST).map(|(output, i)| {
+pub(super) fn by_tolerance(
+    source: &Source<'_>,
+    data: &StageData,
+) -> Result<Vec<Telling>, JudgeError> {
+    let mut worst = Most::default();
+    if data.beyond_tolerance > 0 {
+        source.items(&data.name, &mut |output, item| {
+            if item.beyond {
+                // What could not be compared differs most.
+                let size = item.max_abs.unwrap_or(f64::INFINITY);
+                worst.see((size, 0.0), || (output.to_owned(), item));
+            }
+        })?;
+    }
+    let told = worst.0.into_iter().map(|(_, (output, i))| {
         let why = match i.max_abs {
             Some(most) => format!("output `{output}`: largest difference {most:.3e}"),
             None => format!("output `{output}`: no answer that could be compared"),
         };
         tell(source, i.request, i.item, why)
     });
-    told.collect()
+    Ok(told.collect())
 }
 
-fn tops(i: &ItemData) -> String {
+/// The [`MOST`] that are largest by two numbers, the largest first; of equals, those seen first.
+struct Most<T>(Vec<((f64, f64), T)>);
+
+impl<T> Default for Most<T> {
+    fn default() -> Self {
+        Self(Vec::with_capacity(MOST + 1))
+    }
+}
+
+impl<T> Most<T> {
+    fn see(&mut self, by: (f64, f64), what: impl FnOnce() -> T) {
+        let larger = |of: &(f64, f64)| of.0.total_cmp(&by.0).then(of.1.total_cmp(&by.1)).is_ge();
+        let at = self.0.partition_point(|(of, _)| larger(of));
+        if at < MOST {
+            self.0.insert(at, (by, what()));
+            self.0.truncate(MOST);
+        }
+    }
+
+    /// The first number of the last of them.
+    fn least(&self) -> Option<f64> {
+        self.0.last().map(|(by, _)| by.0)
+    }
+}
+
+fn tops(i: &Item) -> String {
     let name = |top: Option<u32>| top.map_or_else(|| "none".to_owned(), |t| t.to_string());
     let lead = i
         .lead
@@ -103,12 +139,36 @@ fn tops(i: &ItemData) -> String {
     }
 }
 
-fn tell(source: &Source<'_>, request: usize, item: u32, why: String) -> Telling {
-    let request = &source.requests[request];
+fn tell(source: &Source<'_>, request: u32, item: u32, why: String) -> Telling {
+    let (recorder, seq) = source.requests.key(request);
     Telling {
-        id: Exchange::id_of(request.recorder, request.seq),
-        client_request_id: request.client_request_id.clone(),
+        id: Exchange::id_of(recorder, seq),
+        // Found for all that are named, at the end.
+        client_request_id: None,
         item,
         why,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_largest_stay_as_a_stable_sort_has_them(
+            all in prop::collection::vec((0u8..6, 0u8..3), 0..40),
+        ) {
+            let numbers = |(a, b): (u8, u8)| (f64::from(a), f64::from(b));
+            let mut kept = Most::default();
+            all.iter().enumerate().for_each(|(i, n)| kept.see(numbers(*n), || i));
+            let mut sorted: Vec<usize> = (0..all.len()).collect();
+            sorted.sort_by_key(|i| std::cmp::Reverse(all[*i]));
+            sorted.truncate(MOST);
+            let kept: Vec<usize> = kept.0.into_iter().map(|(_, i)| i).collect();
+            prop_assert_eq!(kept, sorted);
+        }
     }
 }

@@ -220,7 +220,7 @@ mod tests {
             };
             let (reference, stage) = (row(value), row(value * 2.0));
             let item = ItemAnswers {
-                request: i,
+                request: u32::try_from(i).unwrap(),
                 recorder: Ulid::nil(),
                 seq: i as u64,
                 item: 0,

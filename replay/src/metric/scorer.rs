@@ -9,8 +9,8 @@ use crate::labels::{Label, LabelKind, LabelValue};
 /// One item as both sides answered it.
 #[derive(Debug, Clone, Copy)]
 pub struct ItemAnswers<'a> {
-    /// Index into the run's requests.
-    pub request: usize,
+    /// Place in the run's requests.
+    pub request: u32,
     /// Recorder of the exchange.
     pub recorder: Ulid,
     /// Number of the exchange.
@@ -28,8 +28,8 @@ pub struct ItemAnswers<'a> {
 /// One item as a metric sees it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Scored {
-    /// Index into the run's requests.
-    pub request: usize,
+    /// Place in the run's requests.
+    pub request: u32,
     /// Row of the batch axis.
     pub item: u32,
     /// The reference's score (its perfect score where the metric is agreement).

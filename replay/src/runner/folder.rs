@@ -13,6 +13,19 @@ use super::RunError;
 #[derive(Debug)]
 pub struct Held {
     _lock: File,
+    /// It was not there before.
+    is_new: bool,
+}
+
+impl Held {
+    /// Removes a directory that was not there before, where nothing of a run is in it yet.
+    pub(super) fn give_up(self, layout: &RunLayout) {
+        if self.is_new && !layout.manifest().exists() {
+            // What cannot be removed does no harm: a directory of hidden files counts as empty.
+            let _ = std::fs::remove_file(layout.lock());
+            let _ = std::fs::remove_dir(layout.root());
+        }
+    }
 }
 
 /// Takes the directory for this process and clears away what a killed one was writing.
@@ -33,6 +46,7 @@ pub(super) fn hold(layout: &RunLayout) -> Result<Held, RunError> {
             path: root.to_owned(),
         });
     }
+    let is_new = !root.exists();
     std::fs::create_dir_all(root).map_err(|e| fail(root, &e))?;
     let path = layout.lock();
     let lock = File::create(&path).map_err(|e| fail(&path, &e))?;
@@ -46,7 +60,10 @@ pub(super) fn hold(layout: &RunLayout) -> Result<Held, RunError> {
         Err(TryLockError::Error(e)) => return Err(fail(&path, &e).into()),
     }
     sweep(root, 0);
-    Ok(Held { _lock: lock })
+    Ok(Held {
+        _lock: lock,
+        is_new,
+    })
 }
 
 /// Removes half-written files (`.name.pid`); a file of the run never begins with a dot.

@@ -11,6 +11,7 @@ mod orchestrate;
 mod probe;
 mod process;
 mod pulse;
+mod reading;
 mod resolved;
 mod sequences;
 mod stage;

@@ -9,7 +9,7 @@ use inferdiff_schemas::run::ladder::{Ladder, Stage};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Limits, Manifest, RUN_FORMAT, StageState, StageStatus};
 use inferdiff_schemas::run::probes::Asking;
-use inferdiff_schemas::run::requests::write_requests;
+use inferdiff_schemas::run::requests::RequestWriter;
 use inferdiff_schemas::run::{RunFileError, read_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::xxh3::hash128;
@@ -30,6 +30,8 @@ pub struct Launch {
     pub program: PathBuf,
     /// Arguments before ours.
     pub args: Vec<String>,
+    /// Environment variables beside those of this process.
+    pub environment: Vec<(String, String)>,
 }
 
 /// What to replay.
@@ -158,13 +160,33 @@ pub fn prepare(request: &RunRequest) -> Result<(Manifest, Held), RunError> {
     let key = key.map_err(SourceError::from)?;
     let capture = Capture::open_with_key(Arc::new(Disk), &request.capture, key.as_ref())
         .map_err(SourceError::from)?;
-    let plan = plan(&capture, &request.selection, request.commit_every)?;
     let layout = RunLayout::new(&request.run);
-    let manifest = manifest(request, &plan)?;
     let held = hold(&layout)?;
-    let manifest = commit(&layout, manifest)?;
-    write_requests(&layout.requests(), &plan.requests)?;
-    Ok((manifest, held))
+    match planned(request, &capture, &layout) {
+        Ok(manifest) => Ok((manifest, held)),
+        Err(e) => {
+            held.give_up(&layout);
+            Err(e)
+        }
+    }
+}
+
+fn planned(
+    request: &RunRequest,
+    capture: &Capture,
+    layout: &RunLayout,
+) -> Result<Manifest, RunError> {
+    // Beside its name until the run is known to be this one.
+    let mut requests = RequestWriter::create(&layout.requests())?;
+    let plan = plan(
+        capture,
+        &request.selection,
+        request.commit_every,
+        &mut |row| requests.push(row),
+    )?;
+    let manifest = commit(layout, manifest(request, &plan)?)?;
+    requests.commit()?;
+    Ok(manifest)
 }
 
 /// Replays a capture down a ladder; the run directory then holds everything but the verdicts.
@@ -285,7 +307,7 @@ fn manifest(request: &RunRequest, plan: &Plan) -> Result<Manifest, RunError> {
         models,
         ladder,
         chunks: plan.chunks.clone(),
-        requests: plan.requests.len() as u64,
+        requests: plan.requests,
         inputs: plan.inputs.clone(),
         left_out: plan.left_out.clone(),
         filter: texts(&request.selection),

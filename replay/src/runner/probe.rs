@@ -112,7 +112,7 @@ fn sample(replay: &Replay<'_>, random: &mut SplitMix) -> Result<Sample, RunFileE
             true => again::first_answers(replay.layout, manifest, replay.stage, chunk)?,
             false => Answers::new(),
         };
-        for (i, exchange) in range.zip(replay.exchanges(chunk, false)?) {
+        for (i, exchange) in range.zip(replay.exchanges(chunk)?) {
             let exchange = exchange?;
             // What killed the stage is not asked again.
             let id = Exchange::id_of(exchange.recorder, exchange.seq);

@@ -130,7 +130,9 @@ impl Stages<'_> {
 
     fn command(&self, task: &Task) -> Command {
         let mut command = Command::new(&self.launch.program);
+        let environment = self.launch.environment.iter();
         command
+            .envs(environment.map(|(name, value)| (name, value)))
             .args(&self.launch.args)
             .arg("--run")
             .arg(self.layout.root())

@@ -45,10 +45,7 @@ impl Resolved {
             }
         }
         for (id, how) in read_faults(layout, stage)? {
-            let key = id.rsplit_once('-').and_then(|(recorder, seq)| {
-                Some((Ulid::from_string(recorder).ok()?, seq.parse().ok()?))
-            });
-            let key = key.ok_or_else(|| RunFileError {
+            let key = Exchange::key_of(&id).ok_or_else(|| RunFileError {
                 action: "read",
                 path: layout.faults(stage),
                 why: format!("`{id}` is no exchange id"),

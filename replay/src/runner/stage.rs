@@ -1,6 +1,7 @@
 //! What a stage process does.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use inferdiff_schemas::capture::{Capture, CaptureKey, Projection};
@@ -13,8 +14,8 @@ use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_js
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
-use super::ahead::ahead;
 use super::pulse::Pulse;
+use super::reading::{Reading, each};
 use super::resolved::{self, Resolved};
 use super::sequences::Sequences;
 use super::stored::Stored;
@@ -112,7 +113,7 @@ pub(super) struct Replay<'a> {
     /// The stage's name, or that of its part: where its files go.
     folder: String,
     part: Part,
-    capture: Capture,
+    capture: Arc<Capture>,
     pub predictor: Box<dyn Predictor>,
     is_reference: bool,
     pub batch_axis: bool,
@@ -163,7 +164,7 @@ impl<'a> Replay<'a> {
         let stage = &manifest.ladder.stages[index];
         let key = manifest.encryption_key.as_deref().map(CaptureKey::read);
         let key = key.transpose().map_err(|e| failed(&e))?;
-        let disk = std::sync::Arc::new(Disk);
+        let disk = Arc::new(Disk);
         let capture = Capture::open_with_key(disk, &manifest.capture, key.as_ref())
             .map_err(|e| failed(&e))?;
         let started = Instant::now();
@@ -200,7 +201,7 @@ impl<'a> Replay<'a> {
             stage,
             folder: name.to_owned(),
             part,
-            capture,
+            capture: Arc::new(capture),
             predictor,
             is_reference,
             batch_axis,
@@ -214,7 +215,7 @@ impl<'a> Replay<'a> {
     fn read_sequences(&self) -> Result<Sequences, RunFileError> {
         let mut sequences = Sequences::default();
         for (i, chunk) in self.manifest.chunks.iter().enumerate() {
-            let keys: Result<Vec<_>, _> = self.read(chunk, Projection::Keys, false)?.collect();
+            let keys: Result<Vec<_>, _> = self.read(chunk, Projection::Keys)?.collect();
             sequences.add(i, keys?.iter());
         }
         Ok(sequences)
@@ -222,16 +223,19 @@ impl<'a> Replay<'a> {
 
     fn run(&mut self, careful: bool, (pulse, tell): Tell<'_>) -> Result<StageStatus, RunFileError> {
         let started = Instant::now();
+        // The comparisons are written last, so they are the mark of a committed chunk.
+        let is_open = |c: &&Chunk| !self.layout.comparisons(&self.folder, &c.name).exists();
+        let open: Vec<&Chunk> = self.manifest.chunks.iter().filter(is_open).collect();
+        let mut reading = self.reading(&open)?;
+        let mut open = open.into_iter().peekable();
         for chunk in &self.manifest.chunks {
-            // The comparisons are written last, so they are the mark of a committed chunk.
-            let committed = self.layout.comparisons(&self.folder, &chunk.name);
-            if committed.exists() {
-                pulse.skip(chunk.exchanges());
-            } else {
+            if open.next_if(|next| next.name == chunk.name).is_some() {
                 tell(&StageMessage::Begin {
                     chunk: chunk.name.clone(),
                 });
-                self.chunk(chunk, careful, (pulse, tell))?;
+                self.chunk(chunk, careful, &mut reading, (pulse, tell))?;
+            } else {
+                pulse.skip(chunk.exchanges());
             }
             tell(&StageMessage::Done {
                 exchanges: pulse.done(),
@@ -268,7 +272,7 @@ impl<'a> Replay<'a> {
         let chunk = found.ok_or_else(|| fail("the run has no such chunk"))?;
         let is_it = |e: &Exchange| Exchange::id_of(e.recorder, e.seq) == id;
         let exchange = &self
-            .exchanges(chunk, false)?
+            .exchanges(chunk)?
             .find(|e| e.as_ref().map_or(true, is_it))
             .ok_or_else(|| fail("the chunk has no such exchange"))??;
         tell(&StageMessage::Begin {
@@ -287,6 +291,7 @@ impl<'a> Replay<'a> {
         &mut self,
         chunk: &Chunk,
         careful: bool,
+        reading: &mut Reading,
         (pulse, tell): Tell<'_>,
     ) -> Result<(), RunFileError> {
         let mut reference = self.reference(chunk)?;
@@ -294,8 +299,8 @@ impl<'a> Replay<'a> {
         let mut rows = ComparisonWriter::create(&comparisons)?;
         let outputs = self.layout.outputs(&self.folder, &chunk.name);
         let mut kept = OutputWriter::create(&outputs)?;
-        for exchange in self.exchanges(chunk, true)? {
-            let exchange = exchange?;
+        for exchange in reading.chunk() {
+            let exchange = exchange.map_err(|e| unreadable(self.manifest, &e))?;
             if careful {
                 let id = Exchange::id_of(exchange.recorder, exchange.seq);
                 tell(&StageMessage::At { id });
@@ -352,47 +357,39 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// The exchanges of the chunk, in order; `in_parallel`, read ahead by a thread of its own.
-    pub fn exchanges(
-        &self,
-        chunk: &Chunk,
-        in_parallel: bool,
-    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
-        let projection = if self.predictor.reads_exchange() {
+    /// Starts to read these chunks, ahead of the engine.
+    fn reading(&self, chunks: &[&Chunk]) -> Result<Reading, RunFileError> {
+        let chunks = chunks.iter().map(|c| (*c).clone()).collect();
+        let reading = Reading::start(Arc::clone(&self.capture), chunks, self.projection());
+        reading.map_err(|e| unreadable(self.manifest, &e))
+    }
+
+    fn projection(&self) -> Projection {
+        if self.predictor.reads_exchange() {
             Projection::Full
         } else {
             Projection::Tensors
-        };
-        self.read(chunk, projection, in_parallel)
+        }
+    }
+
+    /// The exchanges of the chunk, in order.
+    pub fn exchanges(
+        &self,
+        chunk: &Chunk,
+    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<'a>, RunFileError> {
+        self.read(chunk, self.projection())
     }
 
     fn read(
         &self,
         chunk: &Chunk,
         projection: Projection,
-        in_parallel: bool,
-    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<>, RunFileError> {
-        let path = self.manifest.capture.clone();
-        let fail = move |why: String| RunFileError {
-            action: "read",
-            path: path.clone(),
-            why,
-            missing: false,
-        };
+    ) -> Result<impl Iterator<Item = Result<Exchange, RunFileError>> + use<'a>, RunFileError> {
+        let manifest = self.manifest;
+        let fail = |e: &dyn std::fmt::Display| unreadable(manifest, e);
         let batches = source::exchanges(&self.capture, chunk, projection);
-        let batches = batches.map_err(|e| fail(e.to_string()))?;
-        let batches: Box<dyn Iterator<Item = _>> = if in_parallel {
-            Box::new(ahead(batches).map_err(|e| fail(e.to_string()))?)
-        } else {
-            Box::new(batches)
-        };
-        Ok(batches.flat_map(move |batch| {
-            let (rows, error) = match batch {
-                Ok(rows) => (rows, None),
-                Err(e) => (Vec::new(), Some(Err(fail(e.to_string())))),
-            };
-            rows.into_iter().map(Ok).chain(error)
-        }))
+        let exchanges = each(batches.map_err(|e| fail(&e))?);
+        Ok(exchanges.map(move |e| e.map_err(|e| fail(&e))))
     }
 
     fn reference(&self, chunk: &Chunk) -> Result<Option<Stored>, RunFileError> {
@@ -420,7 +417,7 @@ impl<'a> Replay<'a> {
             return Ok(());
         };
         for (chunk, keys) in sequences.before(exchange) {
-            let earlier = self.exchanges(&self.manifest.chunks[chunk], false);
+            let earlier = self.exchanges(&self.manifest.chunks[chunk]);
             let earlier = earlier.map_err(|e| format!("its sequence cannot begin again: {e}"))?;
             for e in earlier {
                 let e = e.map_err(|e| format!("its sequence cannot begin again: {e}"))?;
@@ -446,5 +443,14 @@ impl<'a> Replay<'a> {
         } else {
             1
         }
+    }
+}
+
+fn unreadable(manifest: &Manifest, why: &dyn std::fmt::Display) -> RunFileError {
+    RunFileError {
+        action: "read",
+        path: manifest.capture.clone(),
+        why: why.to_string(),
+        missing: false,
     }
 }

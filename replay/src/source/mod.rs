@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use inferdiff_schemas::capture::{Capture, CaptureError, Projection};
+use inferdiff_schemas::run::RunFileError;
 use inferdiff_schemas::run::manifest::{Chunk, InputSeen};
 use inferdiff_schemas::run::requests::RequestRow;
 use inferdiff_schemas::xxh3::Hash128;
@@ -34,8 +35,8 @@ pub struct Selection {
 pub struct Plan {
     /// In order of segment and row group.
     pub chunks: Vec<Chunk>,
-    /// One per replayed exchange, in the same order.
-    pub requests: Vec<RequestRow>,
+    /// Replayed exchanges.
+    pub requests: u64,
     /// Inputs as the exchanges carry them.
     pub inputs: Vec<InputSeen>,
     /// Exchanges left out, by reason.
@@ -52,6 +53,9 @@ pub enum SourceError {
     /// The capture itself.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// What is planned could not be kept.
+    #[error(transparent)]
+    File(#[from] RunFileError),
     /// Nothing is left to replay.
     #[error("nothing in {capture} can be replayed: {why}")]
     Nothing {
@@ -73,11 +77,9 @@ pub enum SourceError {
     },
 }
 
-/// Room for so many requests is taken at once, as far as the capture claims to hold them.
-const RESERVED: u64 = 1 << 20;
-
 /// Plans a replay: reads keys and shapes, no payload. A chunk holds at most `commit_every` exchanges,
-/// unless one row group holds more.
+/// unless one row group holds more. Each replayed exchange is given to `keep`, in the order of the
+/// chunks: a plan of millions fits a small machine.
 ///
 /// # Errors
 /// [`SourceError`]. Segments that cannot be read are an error: a verdict over a part of the traffic
@@ -86,6 +88,7 @@ pub fn plan(
     capture: &Capture,
     selection: &Selection,
     commit_every: u64,
+    keep: &mut dyn FnMut(RequestRow) -> Result<(), RunFileError>,
 ) -> Result<Plan, SourceError> {
     let name = capture.layout().root().display().to_string();
     if let Some(damage) = capture.unreadable().first() {
@@ -93,12 +96,6 @@ pub fn plan(
     }
     let mut digest = Hash128::new();
     let mut planner = Planner::new(selection);
-    let most: u64 = capture.segments().iter().map(|s| s.rows).sum();
-    let most = most.min(selection.limit.unwrap_or(u64::MAX)).min(RESERVED);
-    planner
-        .plan
-        .requests
-        .reserve(usize::try_from(most).unwrap_or(0));
     // A condition may ask for any key.
     let projection = if selection.filter.is_empty() {
         Projection::Requests
@@ -111,9 +108,11 @@ pub fn plan(
         let mut chunks = Chunks::new(segment, commit_every);
         for span in segment.spans(0..segment.row_groups) {
             for exchanges in segment.stream(span, projection)? {
-                exchanges?
-                    .into_iter()
-                    .for_each(|e| chunks.row(planner.takes(e)));
+                for e in exchanges? {
+                    let taken = planner.takes(e);
+                    chunks.row(taken.is_some());
+                    taken.map_or(Ok(()), &mut *keep)?;
+                }
             }
         }
         planner.plan.chunks.extend(chunks.end());
@@ -130,7 +129,7 @@ pub fn plan(
             models,
         });
     }
-    if plan.requests.is_empty() {
+    if plan.requests == 0 {
         let counts: Vec<_> = plan
             .left_out
             .iter()
@@ -165,7 +164,7 @@ impl<'a> Planner<'a> {
             selection,
             plan: Plan {
                 chunks: Vec::new(),
-                requests: Vec::new(),
+                requests: 0,
                 inputs: Vec::new(),
                 left_out: BTreeMap::new(),
                 has_production: false,
@@ -178,9 +177,9 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// True where the exchange is replayed; else it is counted by reason.
-    fn takes(&mut self, e: Exchange) -> bool {
-        let full = |n| self.plan.requests.len() as u64 >= n;
+    /// The row of the exchange where it is replayed; else it is counted by reason.
+    fn takes(&mut self, e: Exchange) -> Option<RequestRow> {
+        let full = |n| self.plan.requests >= n;
         let reason = unfit(&e)
             .or_else(|| unselected(&e, self.selection))
             .or_else(|| {
@@ -191,7 +190,7 @@ impl<'a> Planner<'a> {
             });
         if let Some(reason) = reason {
             *self.plan.left_out.entry(reason.to_owned()).or_default() += 1;
-            return false;
+            return None;
         }
         let known = self.model.as_ref();
         if known.is_none_or(|(model, version)| *model != e.model || *version != e.model_version) {
@@ -206,8 +205,8 @@ impl<'a> Planner<'a> {
             self.inputs.extend(self.seen.iter().cloned());
         }
         self.plan.has_production |= e.outputs.is_some();
-        self.plan.requests.push(RequestRow::of(e));
-        true
+        self.plan.requests += 1;
+        Some(RequestRow::of(e))
     }
 }
 

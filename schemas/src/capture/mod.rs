@@ -15,6 +15,7 @@ mod encrypted;
 mod error;
 mod extent;
 mod footer;
+mod footers;
 mod key;
 mod layout;
 mod ledger;

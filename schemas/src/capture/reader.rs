@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use ulid::Ulid;
 
-use super::encrypted::{self, is_encrypted};
+use super::footers::Footers;
 use super::meta::read_json;
 use super::rows::{Projection, Rows};
 use super::upkeep::journal;
 use super::upkeep::removed::{self, Removed};
 use super::{
-    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, Footer, Layout, RecorderMeta, find_last,
+    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, FooterNote, Layout, RecorderMeta,
 };
 use crate::Exchange;
 use crate::storage::{Entry, ReadFile, Storage};
@@ -33,9 +34,21 @@ pub struct Segment {
     pub row_groups: usize,
     /// Bytes as of the footer that was read.
     pub bytes: u64,
-    /// The footer that was read.
-    pub footer: Footer,
+    /// What the footer that was read says beside the row groups.
+    pub note: FooterNote,
+    /// Its footer and its columns are encrypted.
+    pub is_encrypted: bool,
+    groups: Arc<[Group]>,
+    footers: Arc<Footers>,
     pub(super) file: Arc<dyn ReadFile>,
+}
+
+/// What is known of a row group without its metadata.
+#[derive(Clone, Copy)]
+struct Group {
+    rows: u64,
+    /// Of its pages before compression.
+    bytes: u64,
 }
 
 impl std::fmt::Debug for Segment {
@@ -54,23 +67,22 @@ impl std::fmt::Debug for Segment {
 const TOGETHER: u64 = 4 << 20;
 
 impl Segment {
-    /// Its footer and its columns are encrypted.
-    pub fn is_encrypted(&self) -> bool {
-        let groups = self.footer.metadata.row_groups();
-        let mut columns = groups.iter().flat_map(|g| g.columns());
-        columns.any(|c| c.crypto_metadata().is_some())
-    }
-
     /// Rows of one row group; 0 where it has no such row group.
     pub fn rows_of(&self, row_group: usize) -> u64 {
-        let group = self.footer.metadata.row_groups().get(row_group);
-        group.map_or(0, |g| g.num_rows().unsigned_abs())
+        self.groups.get(row_group).map_or(0, |g| g.rows)
     }
 
     /// Bytes of the pages of one row group before compression; 0 where it has no such row group.
     pub fn uncompressed_bytes(&self, row_group: usize) -> u64 {
-        let group = self.footer.metadata.row_groups().get(row_group);
-        group.map_or(0, |g| g.total_byte_size().unsigned_abs())
+        self.groups.get(row_group).map_or(0, |g| g.bytes)
+    }
+
+    /// Row groups and schema, as of the footer that was read.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`] where that footer is not there any more, storage errors.
+    pub fn metadata(&self) -> Result<Arc<ParquetMetaData>, CaptureError> {
+        self.footers.of(self)
     }
 
     /// The rows of neighbouring row groups, a few at a time: about 1 MiB, so that memory does not grow
@@ -107,7 +119,7 @@ impl Segment {
 
 /// A capture, opened for reading. What is written later is not seen.
 pub struct Capture {
-    key: Option<CaptureKey>,
+    footers: Arc<Footers>,
     storage: Arc<dyn Storage>,
     layout: Layout,
     meta: CaptureMeta,
@@ -153,7 +165,7 @@ impl Capture {
         let layout = Layout::new(dir);
         let meta = read_meta(storage.as_ref(), &layout)?;
         let mut capture = Self {
-            key: key.cloned(),
+            footers: Arc::new(Footers::new(key.cloned())),
             storage,
             layout,
             meta,
@@ -353,12 +365,7 @@ impl Capture {
             opened = self.storage.open(&path);
         }
         let file: Arc<dyn ReadFile> = opened.map_err(CaptureError::io("open", &path))?.into();
-        let read = || CaptureError::io("read", &path);
-        let last = if is_encrypted(file.as_ref()).map_err(read())? {
-            encrypted::footer(&file, &path, id, self.key.as_ref())?
-        } else {
-            find_last(file.as_ref(), Some(id)).map_err(read())?
-        };
+        let last = self.footers.find(&file, &path, id)?;
         let Some(footer) = last else {
             if sealed {
                 let why = "no footer in it names this segment";
@@ -378,16 +385,30 @@ impl Capture {
             let writer = footer.metadata.file_metadata().created_by();
             return Err(CaptureError::too_new(path, footer.note.format, writer));
         }
+        let groups = footer.metadata.row_groups();
         let segment = Segment {
             id,
             sealed,
             rows: u64::try_from(footer.metadata.file_metadata().num_rows()).unwrap_or(0),
-            row_groups: footer.metadata.num_row_groups(),
+            row_groups: groups.len(),
             bytes: footer.end,
-            footer,
+            is_encrypted: groups
+                .iter()
+                .flat_map(RowGroupMetaData::columns)
+                .any(|c| c.crypto_metadata().is_some()),
+            groups: groups
+                .iter()
+                .map(|g| Group {
+                    rows: g.num_rows().unsigned_abs(),
+                    bytes: g.total_byte_size().unsigned_abs(),
+                })
+                .collect(),
+            note: footer.note,
+            footers: Arc::clone(&self.footers),
             file,
             path,
         };
+        self.footers.hold_first(&segment, &footer.metadata);
         Ok((Some(segment), damage))
     }
 }

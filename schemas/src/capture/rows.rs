@@ -11,7 +11,7 @@ use parquet::arrow::arrow_reader::{
     ParquetRecordBatchReaderBuilder,
 };
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::schema::types::SchemaDescriptor;
 
 use super::schema::{VIEWS, leaf_paths};
@@ -95,8 +95,9 @@ impl Rows {
         groups: Range<usize>,
         projection: Projection,
     ) -> Result<Self, CaptureError> {
-        let schema = segment.footer.metadata.file_metadata().schema_descr();
-        let opened = unless_it_panics(|| batches(segment, &groups, mask(projection, schema)));
+        let metadata = segment.metadata()?;
+        let mask = mask(projection, metadata.file_metadata().schema_descr());
+        let opened = unless_it_panics(|| batches(segment, &metadata, &groups, mask));
         let (left, batches) = opened.map_err(|e| damaged(&segment.path, &groups, e))?;
         Ok(Self {
             batches,
@@ -140,12 +141,19 @@ impl Iterator for Rows {
 }
 
 /// The columns of a row group of which some page does not decode.
-pub(super) fn damaged_columns(segment: &Segment, row_group: usize) -> Vec<String> {
-    let schema = segment.footer.metadata.file_metadata().schema_descr();
+///
+/// # Errors
+/// Those of [`Segment::metadata`].
+pub(super) fn damaged_columns(
+    segment: &Segment,
+    row_group: usize,
+) -> Result<Vec<String>, CaptureError> {
+    let metadata = segment.metadata()?;
+    let schema = metadata.file_metadata().schema_descr();
     let decodes = |leaf: usize| {
         let mask = ProjectionMask::leaves(schema, [leaf]);
         let read = || {
-            let (rows, batches) = batches(segment, &(row_group..row_group + 1), mask)?;
+            let (rows, batches) = batches(segment, &metadata, &(row_group..row_group + 1), mask)?;
             let mut read = 0;
             for batch in batches {
                 read += batch?.num_rows();
@@ -155,15 +163,16 @@ pub(super) fn damaged_columns(segment: &Segment, row_group: usize) -> Vec<String
         unless_it_panics(read).unwrap_or(false)
     };
     let leaves = schema.columns().iter().enumerate();
-    leaves
-        .filter(|(leaf, _)| !decodes(*leaf))
-        .map(|(_, column)| column.path().string())
-        .collect()
+    let damaged = leaves.filter(|(leaf, _)| !decodes(*leaf));
+    Ok(damaged.map(|(_, column)| column.path().string()).collect())
 }
 
 /// The column that a piece of a row group belongs to, in words.
 pub(super) fn column_at(segment: &Segment, row_group: usize, piece: &Range<u64>) -> String {
-    let group = segment.footer.metadata.row_groups().get(row_group);
+    let metadata = segment.metadata().ok();
+    let group = metadata
+        .as_ref()
+        .and_then(|m| m.row_groups().get(row_group));
     let columns = group.map(RowGroupMetaData::columns).unwrap_or_default();
     let within = |range: (u64, u64)| range.0 < piece.end && piece.start < range.0 + range.1;
     let mut hit = columns.iter().filter(|c| within(c.byte_range()));
@@ -194,10 +203,10 @@ pub(super) fn unless_it_panics<T, E: std::fmt::Display>(
 /// The number of rows of row groups, and their batches.
 fn batches(
     segment: &Segment,
+    metadata: &Arc<ParquetMetaData>,
     groups: &Range<usize>,
     mask: ProjectionMask,
 ) -> Result<(usize, ParquetRecordBatchReader), ParquetError> {
-    let metadata = Arc::clone(&segment.footer.metadata);
     let read = metadata
         .row_groups()
         .get(groups.clone())
@@ -223,7 +232,7 @@ fn batches(
         // Of another version: as its own footer says.
         _ => ArrowReaderOptions::new(),
     };
-    let metadata = ArrowReaderMetadata::try_new(Arc::clone(&metadata), options)?;
+    let metadata = ArrowReaderMetadata::try_new(Arc::clone(metadata), options)?;
     let batches = ParquetRecordBatchReaderBuilder::new_with_metadata(chunks, metadata)
         .with_row_groups(groups.clone().collect())
         .with_projection(mask)

@@ -64,9 +64,9 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
     let mut growing: BTreeMap<Ulid, Ledger> = BTreeMap::new();
     for segment in capture.segments() {
         spans(segment, &mut problems)?;
-        let ledger = &segment.footer.note.ledger;
+        let ledger = &segment.note.ledger;
         growing
-            .entry(segment.footer.note.recorder)
+            .entry(segment.note.recorder)
             .and_modify(|newest| {
                 if newest.accepted <= ledger.accepted {
                     newest.clone_from(ledger);
@@ -131,7 +131,7 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
 fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureError> {
     let path = &segment.path;
     let file = &segment.file;
-    for (i, span) in segment.footer.note.digests.iter().enumerate() {
+    for (i, span) in segment.note.digests.iter().enumerate() {
         if span.end > segment.bytes || span.start > span.end {
             problems.push(format!(
                 "{}: row group {i} lies outside the file",
@@ -145,7 +145,7 @@ fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureErr
         if damaged.is_empty() {
             continue;
         }
-        let columns = rows::damaged_columns(segment, i);
+        let columns = rows::damaged_columns(segment, i)?;
         let effect = if columns.is_empty() {
             "every page still decodes: some value, level or statistic is another".to_owned()
         } else {
@@ -161,12 +161,12 @@ fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureErr
             ));
         }
     }
-    if segment.footer.note.digests.len() != segment.row_groups {
+    if segment.note.digests.len() != segment.row_groups {
         problems.push(format!(
             "{}: {} row groups but {} digests",
             path.display(),
             segment.row_groups,
-            segment.footer.note.digests.len()
+            segment.note.digests.len()
         ));
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
-use super::files::{TableReader, TableWriter};
+use super::files::{TableForm, TableReader, TableWriter};
 use crate::capture::Ulids;
 use arrow_array::builder::{
     BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, UInt32Builder,
@@ -13,7 +13,7 @@ use arrow_array::builder::{
 };
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -126,19 +126,22 @@ columns! {
     stage_tie: BooleanBuilder,
 }
 
-/// Columns whose values repeat: a dictionary pays there and costs elsewhere.
-const REPEATED: [&str; 10] = [
-    "recorder",
-    "output",
-    "outcome",
-    "error",
-    "datatype",
-    "elements",
-    "rtol",
-    "atol",
-    "item",
-    "shape.list.item",
-];
+const FORM: TableForm = TableForm {
+    // A dictionary pays there and costs elsewhere.
+    repeated: &[
+        "recorder",
+        "output",
+        "outcome",
+        "error",
+        "datatype",
+        "elements",
+        "rtol",
+        "atol",
+        "item",
+        "shape.list.item",
+    ],
+    ..TableForm::PLAIN
+};
 
 impl ComparisonWriter {
     /// Begins a file; it is not there before [`Self::commit`].
@@ -147,7 +150,7 @@ impl ComparisonWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            table: TableWriter::create(path, &SCHEMA, &REPEATED, &[])?,
+            table: TableWriter::create(path, &SCHEMA, &FORM)?,
             columns: Columns::new(),
             rows: 0,
         })
@@ -216,13 +219,49 @@ impl ComparisonWriter {
     }
 }
 
+/// What of the rows is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ComparisonColumns {
+    /// Everything.
+    All,
+    /// What verdicts rest on. Of the rest texts are empty, counts 0 and numbers `None`.
+    Judged,
+}
+
+/// What no verdict rests on: a third of the columns.
+const NOT_JUDGED: [&str; 11] = [
+    "datatype",
+    "elements",
+    "mean_abs",
+    "p50_abs",
+    "p99_abs",
+    "p999_abs",
+    "max_rel",
+    "log_norm_ratio",
+    "rtol",
+    "atol",
+    "nonfinite_matched",
+];
+
+static JUDGED: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let names = SCHEMA.fields().iter().map(|f| f.name().as_str());
+    names.filter(|name| !NOT_JUDGED.contains(name)).collect()
+});
+
 /// Reads one file of comparisons.
 ///
 /// # Errors
 /// [`RunFileError`].
-pub fn read_comparisons(path: &Path) -> Result<Vec<Comparison>, RunFileError> {
+pub fn read_comparisons(
+    path: &Path,
+    columns: ComparisonColumns,
+) -> Result<Vec<Comparison>, RunFileError> {
+    let columns = match columns {
+        ComparisonColumns::All => None,
+        ComparisonColumns::Judged => Some(JUDGED.as_slice()),
+    };
     let mut rows = Vec::new();
-    for batch in TableReader::open(path, &SCHEMA)? {
+    for batch in TableReader::open(path, &SCHEMA, columns)? {
         let batch = batch?;
         decode(&batch, &mut rows).map_err(|e| RunFileError::new("read", path, e))?;
     }
@@ -241,13 +280,21 @@ where
 }
 
 fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String> {
-    // The batch was read as SCHEMA, so every column is there with its type.
+    // The batch was read as SCHEMA, so every column that was asked for is there with its type.
     let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
     let text = |name: &str| column(name).as_string::<i32>();
     let u64s = |name: &str| column(name).as_primitive::<UInt64Type>();
     let u32s = |name: &str| column(name).as_primitive::<UInt32Type>();
     let f64s = |name: &str| column(name).as_primitive::<Float64Type>();
     let bools = |name: &str| column(name).as_boolean();
+    let found = |name: &str| batch.column_by_name(name);
+    let texts_if = |name: &str| found(name).map(|c| c.as_string::<i32>());
+    let u64s_if = |name: &str| found(name).map(|c| c.as_primitive::<UInt64Type>());
+    let f64s_if = |name: &str| found(name).map(|c| c.as_primitive::<Float64Type>());
+    let number = |array: Option<&Float64Array>, i: usize| {
+        let array = array.filter(|a| a.is_valid(i))?;
+        Some(array.value(i))
+    };
     macro_rules! maybe {
         ($array:expr, $i:expr) => {{
             let array = $array;
@@ -260,25 +307,25 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
     let item = u32s("item");
     let output = text("output");
     let error = text("error");
-    let datatype = text("datatype");
-    let elements = u64s("elements");
+    let datatype = texts_if("datatype");
+    let elements = u64s_if("elements");
     let bits_equal = bools("bits_equal");
     let production_equal = bools("production_equal");
     let max_abs = f64s("max_abs");
-    let mean_abs = f64s("mean_abs");
-    let p50_abs = f64s("p50_abs");
-    let p99_abs = f64s("p99_abs");
-    let p999_abs = f64s("p999_abs");
-    let max_rel = f64s("max_rel");
+    let mean_abs = f64s_if("mean_abs");
+    let p50_abs = f64s_if("p50_abs");
+    let p99_abs = f64s_if("p99_abs");
+    let p999_abs = f64s_if("p999_abs");
+    let max_rel = f64s_if("max_rel");
     let rel_l2 = f64s("rel_l2");
     let cosine = f64s("cosine");
-    let log_norm_ratio = f64s("log_norm_ratio");
+    let log_norm_ratio = f64s_if("log_norm_ratio");
     let max_ulp = u64s("max_ulp");
     let violations = u64s("violations");
-    let rtol = f64s("rtol");
-    let atol = f64s("atol");
+    let rtol = f64s_if("rtol");
+    let atol = f64s_if("atol");
     let nonfinite_mismatches = u64s("nonfinite_mismatches");
-    let nonfinite_matched = u64s("nonfinite_matched");
+    let nonfinite_matched = u64s_if("nonfinite_matched");
     let worst_index = u64s("worst_index");
     let reference_top1 = u32s("reference_top1");
     let stage_top1 = u32s("stage_top1");
@@ -302,26 +349,26 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
             outcome: Outcome::from_name(outcome)
                 .ok_or_else(|| format!("unknown outcome `{outcome}`"))?,
             error: maybe!(error, i).map(str::to_owned),
-            datatype: shared(&mut last_datatype, datatype.value(i)),
+            datatype: shared(&mut last_datatype, datatype.map_or("", |a| a.value(i))),
             shape: shared(&mut last_shape, &dimensions[start(i)..start(i + 1)]),
-            elements: elements.value(i),
+            elements: elements.map_or(0, |a| a.value(i)),
             bits_equal: bits_equal.value(i),
             production_equal: maybe!(production_equal, i),
             max_abs: maybe!(max_abs, i),
-            mean_abs: maybe!(mean_abs, i),
-            p50_abs: maybe!(p50_abs, i),
-            p99_abs: maybe!(p99_abs, i),
-            p999_abs: maybe!(p999_abs, i),
-            max_rel: maybe!(max_rel, i),
+            mean_abs: number(mean_abs, i),
+            p50_abs: number(p50_abs, i),
+            p99_abs: number(p99_abs, i),
+            p999_abs: number(p999_abs, i),
+            max_rel: number(max_rel, i),
             rel_l2: maybe!(rel_l2, i),
             cosine: maybe!(cosine, i),
-            log_norm_ratio: maybe!(log_norm_ratio, i),
+            log_norm_ratio: number(log_norm_ratio, i),
             max_ulp: maybe!(max_ulp, i),
             violations: violations.value(i),
-            rtol: rtol.value(i),
-            atol: atol.value(i),
+            rtol: rtol.map_or(0.0, |a| a.value(i)),
+            atol: atol.map_or(0.0, |a| a.value(i)),
             nonfinite_mismatches: nonfinite_mismatches.value(i),
-            nonfinite_matched: nonfinite_matched.value(i),
+            nonfinite_matched: nonfinite_matched.map_or(0, |a| a.value(i)),
             worst_index: maybe!(worst_index, i),
             reference_top1: maybe!(reference_top1, i),
             stage_top1: maybe!(stage_top1, i),

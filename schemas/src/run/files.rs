@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_schema::SchemaRef;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -75,16 +75,26 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RunFileErr
     })
 }
 
-/// Commits a Parquet file of one batch.
-pub(super) fn write_batch(path: &Path, batch: &RecordBatch) -> Result<(), RunFileError> {
-    let mut table = TableWriter::create(path, batch.schema_ref(), &[], &[])?;
-    table.write(batch.columns().to_vec())?;
-    table.commit()
-}
-
 /// Encoded bytes of a row group: what a writer holds in memory.
 const ROW_GROUP_BYTES: usize = 8 << 20;
-const ROW_GROUP_ROWS: usize = 1 << 16;
+
+/// How a file's rows are laid out.
+pub(super) struct TableForm {
+    /// Rows of a row group, at most.
+    pub row_group_rows: usize,
+    /// Leaf paths whose values repeat, for which a dictionary pays.
+    pub repeated: &'static [&'static str],
+    /// Leaf paths of incompressible bytes.
+    pub payload: &'static [&'static str],
+}
+
+impl TableForm {
+    pub const PLAIN: Self = Self {
+        row_group_rows: 1 << 16,
+        repeated: &[],
+        payload: &[],
+    };
+}
 
 /// A Parquet file that grows batch by batch and is not there before it is committed.
 pub(super) struct TableWriter {
@@ -96,14 +106,8 @@ pub(super) struct TableWriter {
 }
 
 impl TableWriter {
-    /// `repeated`: leaf paths whose values repeat, for which a dictionary pays. `payload`: leaf
-    /// paths of incompressible bytes.
-    pub fn create(
-        path: &Path,
-        schema: &SchemaRef,
-        repeated: &[&str],
-        payload: &[&str],
-    ) -> Result<Self, RunFileError> {
+    /// Begins a file; it is not there before [`Self::commit`].
+    pub fn create(path: &Path, schema: &SchemaRef, form: &TableForm) -> Result<Self, RunFileError> {
         let leaf =
             |path: &str| ColumnPath::from(path.split('.').map(str::to_owned).collect::<Vec<_>>());
         let base = WriterProperties::builder()
@@ -114,11 +118,11 @@ impl TableWriter {
             .set_statistics_enabled(EnabledStatistics::None)
             .set_offset_index_disabled(true)
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
-        let base = repeated.iter().fold(base, |b, path| {
+            .set_max_row_group_row_count(Some(form.row_group_rows));
+        let base = form.repeated.iter().fold(base, |b, path| {
             b.set_column_dictionary_enabled(leaf(path), true)
         });
-        let properties = payload.iter().fold(base, |b, path| {
+        let properties = form.payload.iter().fold(base, |b, path| {
             b.set_column_compression(leaf(path), Compression::UNCOMPRESSED)
         });
         let (file, temporary) = begin(path)?;
@@ -168,7 +172,7 @@ impl Drop for TableWriter {
     }
 }
 
-/// Reads a Parquet file of a run as `schema`, a few rows at a time.
+/// Reads a Parquet file of a run as `schema`, or some columns of it, a few rows at a time.
 pub(super) struct TableReader {
     path: PathBuf,
     batches: ParquetRecordBatchReader,
@@ -179,7 +183,12 @@ const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ROWS: u64 = 4096;
 
 impl TableReader {
-    pub fn open(path: &Path, schema: &SchemaRef) -> Result<Self, RunFileError> {
+    /// `columns`: only these; `None` = all.
+    pub fn open(
+        path: &Path,
+        schema: &SchemaRef,
+        columns: Option<&[&str]>,
+    ) -> Result<Self, RunFileError> {
         let file = File::open(path).map_err(|e| RunFileError::io("read", path, &e))?;
         let file = DiskRead::new(file).map_err(|e| RunFileError::io("read", path, &e))?;
         let length = file.len();
@@ -190,7 +199,15 @@ impl TableReader {
             chunks.hold([(0, length)])?;
             let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(chunks, options)?;
             let rows = batch_rows(builder.metadata(), BATCH_BYTES, BATCH_ROWS);
-            builder.with_batch_size(rows).build()
+            let builder = builder.with_batch_size(rows);
+            match columns {
+                None => builder.build(),
+                Some(names) => {
+                    let names = names.iter().copied();
+                    let mask = ProjectionMask::columns(builder.parquet_schema(), names);
+                    builder.with_projection(mask).build()
+                }
+            }
         };
         let batches = open().map_err(|e| RunFileError::new("read", path, e))?;
         Ok(Self {

@@ -25,5 +25,5 @@ pub mod probes;
 pub mod requests;
 pub mod verdicts;
 
-pub use comparison_file::{ComparisonWriter, read_comparisons};
+pub use comparison_file::{ComparisonColumns, ComparisonWriter, read_comparisons};
 pub use files::{RunFileError, read_json, write_json};

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{TableReader, TableWriter};
+use super::files::{TableForm, TableReader, TableWriter};
 use crate::capture::{Ulids, decode_tensors, encode_tensors, tensor_list};
 use crate::tensor::Tensor;
 
@@ -39,16 +39,18 @@ fn schema(payload: &DataType) -> SchemaRef {
 /// Payloads are views on both ways: bytes are neither copied into the writer nor out of the reader.
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
 
-/// Leaf paths whose values repeat from row to row.
-const REPEATED: [&str; 6] = [
-    "recorder",
-    "outputs.list.item.name",
-    "outputs.list.item.datatype",
-    "outputs.list.item.payload",
-    "outputs.list.item.message",
-    "outputs.list.item.shape.list.item",
-];
-const PAYLOAD: [&str; 1] = ["outputs.list.item.data"];
+const FORM: TableForm = TableForm {
+    repeated: &[
+        "recorder",
+        "outputs.list.item.name",
+        "outputs.list.item.datatype",
+        "outputs.list.item.payload",
+        "outputs.list.item.message",
+        "outputs.list.item.shape.list.item",
+    ],
+    payload: &["outputs.list.item.data"],
+    ..TableForm::PLAIN
+};
 
 /// Answers are encoded once so many are buffered, or once they hold so many bytes.
 const BATCH_ROWS: usize = 1024;
@@ -68,7 +70,7 @@ impl OutputWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            table: TableWriter::create(path, &SCHEMA, &REPEATED, &PAYLOAD)?,
+            table: TableWriter::create(path, &SCHEMA, &FORM)?,
             rows: Vec::new(),
             bytes: 0,
         })
@@ -136,7 +138,7 @@ impl OutputReader {
     /// [`RunFileError`].
     pub fn open(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            table: TableReader::open(path, &SCHEMA)?,
+            table: TableReader::open(path, &SCHEMA, None)?,
             batch: Vec::new().into_iter(),
         })
     }

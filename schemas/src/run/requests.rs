@@ -15,7 +15,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{TableReader, write_batch};
+use super::files::{TableForm, TableReader, TableWriter};
 use crate::Exchange;
 use crate::capture::Ulids;
 
@@ -109,96 +109,200 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// Commits `requests.parquet`.
-///
-/// # Errors
-/// [`RunFileError`].
-pub fn write_requests(path: &Path, rows: &[RequestRow]) -> Result<(), RunFileError> {
-    let fail = |e: arrow_schema::ArrowError| RunFileError::new("write", path, e);
-    macro_rules! column {
-        ($builder:ty, $r:ident => $value:expr) => {{
-            let mut b = <$builder>::new();
-            for $r in rows {
-                b.append_option($value);
-            }
-            Arc::new(b.finish()) as ArrayRef
-        }};
-    }
-    let mut digest = FixedSizeBinaryBuilder::new(16);
-    for r in rows {
-        match &r.input_digest {
-            Some(d) => digest.append_value(d).map_err(fail)?,
-            None => digest.append_null(),
-        }
-    }
-    let mut recorders = StringBuilder::new();
-    for r in rows {
-        let mut text = [0; ulid::ULID_LEN];
-        recorders.append_value(r.recorder.array_to_str(&mut text));
-    }
-    let columns = vec![
-        Arc::new(recorders.finish()) as ArrayRef,
-        column!(UInt64Builder, r => Some(r.seq)),
-        column!(StringBuilder, r => r.client_request_id.as_deref()),
-        Arc::new(digest.finish()) as ArrayRef,
-        column!(StringBuilder, r => r.model.as_deref()),
-        column!(StringBuilder, r => r.model_version.as_deref()),
-        column!(StringBuilder, r => Some(&r.request_headers)),
-        column!(Float64Builder, r => Some(r.sample_rate)),
-        column!(Int64Builder, r => Some(r.arrived_at_ns)),
-        column!(StringBuilder, r => Some(&r.shapes)),
-        column!(StringBuilder, r => r.sequence_id.as_deref()),
-    ];
-    write_batch(
-        path,
-        &RecordBatch::try_new(SCHEMA.clone(), columns).map_err(fail)?,
-    )
+/// Rows that are encoded together.
+const BATCH: usize = 4096;
+
+const FORM: TableForm = TableForm {
+    // The writer holds a row group in memory.
+    row_group_rows: 2 * BATCH,
+    // Digests, times and numbers do not repeat; what else there is mostly does.
+    repeated: &[
+        "recorder",
+        "model",
+        "model_version",
+        "request_headers",
+        "sample_rate",
+        "shapes",
+        "sequence_id",
+    ],
+    ..TableForm::PLAIN
+};
+
+/// Writes `requests.parquet`, row by row: memory does not grow with the rows.
+pub struct RequestWriter {
+    table: TableWriter,
+    rows: Vec<RequestRow>,
 }
 
-/// Reads `requests.parquet`.
-///
-/// # Errors
-/// [`RunFileError`].
-pub fn read_requests(path: &Path) -> Result<Vec<RequestRow>, RunFileError> {
-    let mut rows = Vec::new();
-    let mut ulids = Ulids::default();
-    for batch in TableReader::open(path, &SCHEMA)? {
-        let batch = batch?;
-        rows.reserve(batch.num_rows());
-        let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
-        let texts = |name: &str| column(name).as_string::<i32>();
-        let text =
-            |array: &StringArray, i: usize| array.is_valid(i).then(|| array.value(i).to_owned());
-        let digest = column("input_digest").as_fixed_size_binary();
-        let (recorder, client_request_id) = (texts("recorder"), texts("client_request_id"));
+impl RequestWriter {
+    /// Begins a file; it is not there before [`Self::commit`].
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn create(path: &Path) -> Result<Self, RunFileError> {
+        Ok(Self {
+            table: TableWriter::create(path, &SCHEMA, &FORM)?,
+            rows: Vec::with_capacity(BATCH),
+        })
+    }
+
+    /// Appends a row.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn push(&mut self, row: RequestRow) -> Result<(), RunFileError> {
+        self.rows.push(row);
+        match self.rows.len() {
+            BATCH => self.flush(),
+            _ => Ok(()),
+        }
+    }
+
+    /// Completes the file and gives it its name.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn commit(mut self) -> Result<(), RunFileError> {
+        self.flush()?;
+        self.table.commit()
+    }
+
+    fn flush(&mut self) -> Result<(), RunFileError> {
+        macro_rules! column {
+            ($builder:ty, $r:ident => $value:expr) => {{
+                let mut b = <$builder>::new();
+                for $r in &self.rows {
+                    b.append_option($value);
+                }
+                Arc::new(b.finish()) as ArrayRef
+            }};
+        }
+        let mut digest = FixedSizeBinaryBuilder::new(16);
+        for r in &self.rows {
+            match &r.input_digest {
+                Some(d) => digest.append_value(d).expect("a digest has 16 bytes"),
+                None => digest.append_null(),
+            }
+        }
+        let columns = vec![
+            column!(StringBuilder, r => Some(r.recorder.to_string())),
+            column!(UInt64Builder, r => Some(r.seq)),
+            column!(StringBuilder, r => r.client_request_id.as_deref()),
+            Arc::new(digest.finish()) as ArrayRef,
+            column!(StringBuilder, r => r.model.as_deref()),
+            column!(StringBuilder, r => r.model_version.as_deref()),
+            column!(StringBuilder, r => Some(&r.request_headers)),
+            column!(Float64Builder, r => Some(r.sample_rate)),
+            column!(Int64Builder, r => Some(r.arrived_at_ns)),
+            column!(StringBuilder, r => Some(&r.shapes)),
+            column!(StringBuilder, r => r.sequence_id.as_deref()),
+        ];
+        self.rows.clear();
+        self.table.write(columns)
+    }
+}
+
+/// What of the rows is read; the rest of a [`RequestRow`] is then empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RequestColumns {
+    /// Recorder, number and sampling rate.
+    Keys,
+    /// These and the client's id.
+    Ids,
+    /// Everything.
+    All,
+}
+
+impl RequestColumns {
+    fn names(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::Keys => Some(&["recorder", "seq", "sample_rate"]),
+            Self::Ids => Some(&["recorder", "seq", "sample_rate", "client_request_id"]),
+            Self::All => None,
+        }
+    }
+}
+
+/// Reads `requests.parquet` in the order of the capture, a few rows at a time.
+pub struct RequestReader {
+    table: TableReader,
+    batch: std::vec::IntoIter<RequestRow>,
+    ulids: Ulids,
+}
+
+impl RequestReader {
+    /// Opens `requests.parquet`.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn open(path: &Path, columns: RequestColumns) -> Result<Self, RunFileError> {
+        Ok(Self {
+            table: TableReader::open(path, &SCHEMA, columns.names())?,
+            batch: Vec::new().into_iter(),
+            ulids: Ulids::default(),
+        })
+    }
+
+    fn decode(&mut self, batch: &RecordBatch) -> Result<Vec<RequestRow>, String> {
+        // A column that was not asked for is not there; those that are have SCHEMA's types.
+        let texts = |name: &str| batch.column_by_name(name).map(|c| c.as_string::<i32>());
+        let text = |array: Option<&StringArray>, i: usize| {
+            let array = array.filter(|a| a.is_valid(i))?;
+            Some(array.value(i).to_owned())
+        };
+        let key = |name: &str| batch.column_by_name(name).expect("keys are always read");
+        let recorder = key("recorder").as_string::<i32>();
+        let seq = key("seq").as_primitive::<UInt64Type>();
+        let sample_rate = key("sample_rate").as_primitive::<Float64Type>();
+        let client_request_id = texts("client_request_id");
+        let digest = batch.column_by_name("input_digest");
+        let digest = digest.map(|c| c.as_fixed_size_binary());
         let (model, model_version) = (texts("model"), texts("model_version"));
         let (headers, shapes) = (texts("request_headers"), texts("shapes"));
         let sequence_id = texts("sequence_id");
-        let seq = column("seq").as_primitive::<UInt64Type>();
-        let sample_rate = column("sample_rate").as_primitive::<Float64Type>();
-        let arrived_at_ns = column("arrived_at_ns").as_primitive::<Int64Type>();
-        for i in 0..batch.num_rows() {
-            rows.push(RequestRow {
-                recorder: ulids
+        let arrived_at_ns = batch.column_by_name("arrived_at_ns");
+        let arrived_at_ns = arrived_at_ns.map(|c| c.as_primitive::<Int64Type>());
+        let row = |i: usize| {
+            Ok(RequestRow {
+                recorder: self
+                    .ulids
                     .parse(recorder.value(i))
-                    .map_err(|e| RunFileError::new("read", path, e))?,
+                    .map_err(|e| e.to_string())?,
                 seq: seq.value(i),
                 client_request_id: text(client_request_id, i),
-                input_digest: digest.is_valid(i).then(|| {
-                    digest
-                        .value(i)
-                        .try_into()
-                        .expect("the column is 16 bytes wide")
+                input_digest: digest.filter(|d| d.is_valid(i)).map(|d| {
+                    let bytes = d.value(i).try_into();
+                    bytes.expect("the column is 16 bytes wide")
                 }),
                 model: text(model, i),
                 model_version: text(model_version, i),
-                request_headers: headers.value(i).to_owned(),
+                request_headers: text(headers, i).unwrap_or_default(),
                 sample_rate: sample_rate.value(i),
-                arrived_at_ns: arrived_at_ns.value(i),
-                shapes: shapes.value(i).to_owned(),
+                arrived_at_ns: arrived_at_ns.map_or(0, |a| a.value(i)),
+                shapes: text(shapes, i).unwrap_or_default(),
                 sequence_id: text(sequence_id, i),
-            });
+            })
+        };
+        (0..batch.num_rows()).map(row).collect()
+    }
+}
+
+impl Iterator for RequestReader {
+    type Item = Result<RequestRow, RunFileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(row) = self.batch.next() {
+                return Some(Ok(row));
+            }
+            let batch = match self.table.next()? {
+                Ok(batch) => batch,
+                Err(e) => return Some(Err(e)),
+            };
+            match self.decode(&batch) {
+                Ok(rows) => self.batch = rows.into_iter(),
+                Err(e) => return Some(Err(self.table.error(e))),
+            }
         }
     }
-    Ok(rows)
 }

@@ -47,7 +47,6 @@ pub fn run(args: RecordArgs) -> Ended {
         super::print("the configuration is fine\n")?;
         return Ok(0);
     }
-    raise_descriptor_limit();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -163,17 +162,6 @@ pub fn run(args: RecordArgs) -> Ended {
     }
     say(&closing(&ledger));
     Ok(0)
-}
-
-/// The soft limit of descriptors is 1024 almost everywhere, for programs that use select(2); two are
-/// needed for each exchange in flight. The hard one is what the administrator allows.
-fn raise_descriptor_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(e) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!("the limit of open files stays as it is: {e}");
-    }
 }
 
 fn closing(ledger: &Ledger) -> String {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::statistics::Statistics;
 use ulid::Ulid;
 
@@ -46,10 +47,13 @@ impl Upkeep {
         let mut total: u64 = capture.segments().iter().map(|s| s.bytes).sum();
         for segment in capture.segments().iter().filter(|s| s.sealed) {
             let too_much = keep.max_bytes.is_some_and(|most| total > most);
-            let too_old = keep.max_age.is_some_and(|most| {
-                let age = now_ns.saturating_sub(youngest_ns(segment));
-                i128::from(age) > i128::try_from(most.as_nanos()).unwrap_or(i128::MAX)
-            });
+            let too_old = match keep.max_age {
+                None => false,
+                Some(most) => {
+                    let age = now_ns.saturating_sub(youngest_ns(segment)?);
+                    i128::from(age) > i128::try_from(most.as_nanos()).unwrap_or(i128::MAX)
+                }
+            };
             if !too_much && !too_old {
                 continue;
             }
@@ -81,7 +85,7 @@ impl Upkeep {
             }
         }
         let exchanges = counts.values().flat_map(BTreeMap::values).sum();
-        let recorder = segment.footer.note.recorder.to_string();
+        let recorder = segment.note.recorder.to_string();
         let ledgers = BTreeMap::from([(recorder, newest_ledger(&[segment]))]);
         let journal = Journal::new(&[segment.id], None).removing(counts, ledgers);
         journal::commit(self.storage(), &self.layout, &journal)?;
@@ -90,16 +94,17 @@ impl Upkeep {
 }
 
 /// Arrival of the youngest row: from the footer, else when the segment was begun.
-fn youngest_ns(segment: &Segment) -> i64 {
+fn youngest_ns(segment: &Segment) -> Result<i64, CaptureError> {
     let begun = |id: Ulid| i64::try_from(id.timestamp_ms()).unwrap_or(0) * 1_000_000;
-    let groups = segment.footer.metadata.row_groups();
-    let columns = groups.iter().flat_map(|g| g.columns());
-    columns
+    let metadata = segment.metadata()?;
+    let groups = metadata.row_groups().iter();
+    let columns = groups.flat_map(RowGroupMetaData::columns);
+    let youngest = columns
         .filter(|c| c.column_path().string() == "arrived_at")
         .filter_map(|c| match c.statistics() {
             Some(Statistics::Int64(s)) => s.max_opt().copied(),
             _ => None,
         })
-        .max()
-        .unwrap_or_else(|| begun(segment.id))
+        .max();
+    Ok(youngest.unwrap_or_else(|| begun(segment.id)))
 }

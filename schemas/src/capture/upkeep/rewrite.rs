@@ -77,7 +77,7 @@ pub(super) fn rewrite(
     let mut replacement = Replacement {
         upkeep,
         id: free_id(upkeep, first.id)?,
-        recorder: first.footer.note.recorder,
+        recorder: first.note.recorder,
         ledger: newest_ledger(sources),
         key: upkeep.key.clone().filter(|_| encrypted(sources)),
         growing: None,
@@ -112,8 +112,8 @@ fn fill(
 ) -> Result<bool, CaptureError> {
     let mut moved = 0;
     for source in sources {
-        for (group, metadata) in source.footer.metadata.row_groups().iter().enumerate() {
-            let size = u64::try_from(metadata.total_byte_size()).unwrap_or(0);
+        for group in 0..source.row_groups {
+            let size = source.uncompressed_bytes(group);
             if replacement.buffered + size > ROW_GROUP_BYTES {
                 moved += replacement.flush()?;
             }
@@ -135,12 +135,12 @@ fn fill(
 }
 
 fn encrypted(sources: &[&Segment]) -> bool {
-    sources.iter().any(|s| s.is_encrypted())
+    sources.iter().any(|s| s.is_encrypted)
 }
 
 /// The newest books that the footers of `sources` hold.
 pub(super) fn newest_ledger(sources: &[&Segment]) -> Ledger {
-    let ledgers = sources.iter().map(|s| &s.footer.note.ledger);
+    let ledgers = sources.iter().map(|s| &s.note.ledger);
     ledgers
         .max_by_key(|ledger| ledger.accepted)
         .cloned()
@@ -175,10 +175,10 @@ impl Upkeep {
 /// True where every byte of a sealed segment is as it was written: only then may its rows be
 /// written again, under new digests.
 pub(super) fn is_intact(segment: &Segment) -> Result<bool, CaptureError> {
-    if segment.footer.end != segment.file.len() {
+    if segment.bytes != segment.file.len() {
         return Ok(false);
     }
-    for span in &segment.footer.note.digests {
+    for span in &segment.note.digests {
         let holds = span.holds(segment.file.as_ref());
         if !holds.map_err(CaptureError::io("read", &segment.path))? {
             return Ok(false);
