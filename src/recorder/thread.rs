@@ -145,6 +145,7 @@ impl Thread {
 
     /// The loop, until the end or until another pace is needed.
     fn serve(&mut self, pace: Pace) -> Left {
+        self.writer.be_gentle(pace == Pace::Gentle);
         loop {
             match self.wait() {
                 Some(Message::Stop) => return Left::Stopped,

@@ -28,7 +28,7 @@ fn views() -> BinaryViewBuilder {
 }
 
 /// An exchange's digest of its inputs.
-type Digest = Option<[u8; 16]>;
+pub(super) type Digest = Option<[u8; 16]>;
 
 /// The rows of `exchanges` in [`DESCRIBED`], with the digests of their inputs.
 pub(super) fn described(

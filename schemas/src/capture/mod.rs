@@ -9,6 +9,7 @@
 //!   _<ulid>.journal.json         a decided change of sealed segments, until it is carried out
 //! ```
 
+mod buffer;
 mod decode;
 mod encode;
 mod encrypted;
@@ -29,6 +30,7 @@ mod rows;
 mod schema;
 mod segment;
 mod span;
+mod turns;
 mod upkeep;
 mod verify;
 mod writer;
@@ -38,6 +40,7 @@ pub(crate) use decode::{Ulids, tensors as decode_tensors};
 pub(crate) use encode::tensors as encode_tensors;
 pub(crate) use schema::tensor_list;
 
+pub use buffer::weight;
 pub use error::CaptureError;
 pub use footer::{Footer, FooterNote, find_last};
 pub use key::CaptureKey;
@@ -51,4 +54,4 @@ pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
 pub use span::{Piece, SpanDigest};
 pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Step, Upkeep};
 pub use verify::{Books, Report, verify};
-pub use writer::{CaptureWriter, SyncPolicy, WriterOptions, weight};
+pub use writer::{CaptureWriter, SyncPolicy, WriterOptions};

@@ -80,6 +80,8 @@ pub(super) trait Output {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
     /// What was appended since the last call has a digest of its own.
     fn end_piece(&mut self);
+    /// Called every tenth of a millisecond or so: whoever else wants the core may have it.
+    fn pause(&mut self);
 }
 
 /// Writes one column chunk, page by page, while its entries come. Payload bytes go to `out` without a

@@ -1,19 +1,22 @@
 //! `[Exchange] → row group`: descriptions through the general Parquet writer, payloads before it.
 
-use arrow_array::RecordBatch;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::writer::SerializedFileWriter;
 
 use super::encode;
 use super::pages::{ChunkWriter, INPUTS, Output, Slot, signed, slots};
 use super::schema::{COLUMNS, DESCRIBED, PAYLOAD_COLUMNS, properties};
+use super::turns::TURN;
 use crate::Exchange;
 
 /// Encodes the row groups of one file.
 pub(super) struct RowGroups {
     /// Writes into memory; what it wrote is moved to the file after each row group.
-    described: ArrowWriter<Vec<u8>>,
+    described: SerializedFileWriter<Vec<u8>>,
+    columns: ArrowRowGroupWriterFactory,
     /// Bytes moved so far: the offset in the writer's own view at which its memory begins.
     moved: u64,
     gathered: Vec<u8>,
@@ -24,8 +27,11 @@ impl RowGroups {
     /// Of a file of which nothing is written yet.
     pub fn new() -> Result<Self> {
         let memory = Vec::new();
+        let writer = ArrowWriter::try_new(memory, DESCRIBED.clone(), Some(properties()))?;
+        let (described, columns) = writer.into_serialized_writer()?;
         Ok(Self {
-            described: ArrowWriter::try_new(memory, DESCRIBED.clone(), Some(properties()))?,
+            described,
+            columns,
             moved: 0,
             gathered: Vec::new(),
             written: Vec::new(),
@@ -65,8 +71,7 @@ impl RowGroups {
             }
             payloads.push(chunk.end()?);
         }
-        let batch = encode::described(exchanges, &digests)?;
-        let shift = self.describe(out, &batch)?;
+        let shift = self.describe(out, exchanges, &digests)?;
         let described = self.described.flushed_row_groups().last();
         let described = described.ok_or_else(|| broken("it wrote no row group"))?;
         let mut columns = described.columns().iter();
@@ -93,12 +98,33 @@ impl RowGroups {
     }
 
     /// Appends the described columns; how far they lie behind where their writer believes them to be.
-    fn describe(&mut self, out: &mut impl Output, batch: &RecordBatch) -> Result<i64> {
+    fn describe(
+        &mut self,
+        out: &mut impl Output,
+        exchanges: &[Exchange],
+        digests: &[encode::Digest],
+    ) -> Result<i64> {
         let start = out.position();
-        self.described.write(batch)?;
-        self.described.flush()?;
+        let mut columns = self.columns.create_column_writers(self.written.len())?;
+        for (exchanges, digests) in exchanges.chunks(TURN).zip(digests.chunks(TURN)) {
+            let batch = encode::described(exchanges, digests)?;
+            let mut leaves = columns.iter_mut();
+            for (field, column) in DESCRIBED.fields().iter().zip(batch.columns()) {
+                for leaf in compute_leaves(field, column)? {
+                    let writer = leaves.next().ok_or_else(|| broken(field.name()))?;
+                    writer.write(&leaf)?;
+                }
+            }
+            out.pause();
+        }
+        let mut group = self.described.next_row_group()?;
+        for column in columns {
+            column.close()?.append_to_row_group(&mut group)?;
+            out.pause();
+        }
+        group.close()?;
         // The writer buffers: what it holds must reach the memory before that is moved.
-        self.described.sync()?;
+        self.described.flush()?;
         let ends = self.chunk_ends()?;
         let memory = self.described.inner_mut();
         let mut from = 0;

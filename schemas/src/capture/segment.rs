@@ -7,13 +7,14 @@ use std::time::Instant;
 use parquet::errors::ParquetError;
 use ulid::Ulid;
 
+use super::buffer::Buffer;
 use super::encrypted::Encrypted;
 use super::footer::{self, FooterNote};
 use super::key::CaptureKey;
 use super::pages::Output;
 use super::row_group::RowGroups;
 use super::span::Hasher;
-use super::writer::payload;
+use super::turns::Turns;
 use super::{CaptureError, Layout, Ledger};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
@@ -26,6 +27,7 @@ struct Sink {
     file: Box<dyn WriteFile>,
     hash: Hasher,
     written: u64,
+    turns: Turns,
     /// Nothing more is written: what follows a cut would follow rows that were given up.
     closed: bool,
 }
@@ -52,8 +54,13 @@ impl Output for Sink {
             self.hash.update(block);
             self.file.write_all(block)?;
             self.written += block.len() as u64;
+            self.pause();
         }
         Ok(())
+    }
+
+    fn pause(&mut self) {
+        self.turns.end_one();
     }
 
     fn end_piece(&mut self) {
@@ -127,6 +134,7 @@ impl Segment {
             file,
             hash: Hasher::default(),
             written: 0,
+            turns: Turns::NONE,
             closed: false,
         };
         let rows = match key {
@@ -151,16 +159,18 @@ impl Segment {
         })
     }
 
-    /// Writes the exchanges as one row group, then (not encrypted) a complete footer. They count
-    /// when they are committed.
+    /// Writes the exchanges as one row group, then (not encrypted) a complete footer, with turns for
+    /// others in between. They count when they are committed.
     ///
     /// After an error the segment must be abandoned: its writer never recovers.
     pub fn checkpoint(
         &mut self,
-        exchanges: &[Exchange],
+        buffer: &Buffer,
         ledger: &Ledger,
+        turns: Turns,
     ) -> Result<(), CaptureError> {
-        self.row_group(exchanges)?;
+        self.sink.turns = turns;
+        self.row_group(buffer.exchanges())?;
         let end = self.sink.written;
         let span = self.sink.hash.end_span(self.checkpointed);
         self.note.digests.push(span);
@@ -173,7 +183,7 @@ impl Segment {
                 .map_err(CaptureError::io("write", &self.path))?;
             self.last_footer = footer.len() as u64;
         }
-        self.payload += exchanges.iter().map(payload).sum::<u64>();
+        self.payload += buffer.payload;
         self.last_group = end - self.checkpointed;
         self.checkpointed = self.sink.written;
         Ok(())

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use ulid::Ulid;
 
+use super::buffer::Buffer;
 use super::meta::write_json;
 use super::recovery::Recovered;
 use super::segment::Segment;
+use super::turns::{MOST_GENTLE, Turns};
 use super::{CaptureError, CaptureKey, CaptureMeta, Layout, Ledger, RecorderMeta, Upkeep};
 use crate::Exchange;
 use crate::storage::{Storage, WriteFile};
@@ -74,9 +76,9 @@ pub struct CaptureWriter {
     broken: Vec<Segment>,
     /// Exchanges of the growing segment that no sync has made durable yet.
     unsynced: u64,
-    buffer: Vec<Exchange>,
-    buffered_bytes: u64,
+    buffer: Buffer,
     oldest: Option<Instant>,
+    gentle: bool,
     /// Kept for its lock: while it lives, recovery leaves this recorder alone.
     _lock: Box<dyn WriteFile>,
 }
@@ -117,9 +119,9 @@ impl CaptureWriter {
             last_segment: Ulid::nil(),
             broken: Vec::new(),
             unsynced: 0,
-            buffer: Vec::new(),
-            buffered_bytes: 0,
+            buffer: Buffer::default(),
             oldest: None,
+            gentle: true,
             _lock: lock,
         };
         Ok((writer, recovered))
@@ -149,6 +151,13 @@ impl CaptureWriter {
         self.options.flush_age = age;
     }
 
+    /// Whether a checkpoint gives others the core many times, for a quarter of the time between two
+    /// checkpoints at most (and a quarter of a second): so that whoever serves need not wait for its end.
+    /// Default: it does.
+    pub fn be_gentle(&mut self, gentle: bool) {
+        self.gentle = gentle;
+    }
+
     /// Bytes that can still be written to the capture's file system.
     ///
     /// # Errors
@@ -160,25 +169,23 @@ impl CaptureWriter {
     /// Buffers an exchange until the next checkpoint.
     pub fn append(&mut self, exchange: Exchange) {
         self.oldest.get_or_insert_with(Instant::now);
-        self.buffered_bytes += weight(&exchange);
         self.buffer.push(exchange);
     }
 
     /// Bytes that the empty places of the buffer hold: under load it keeps what it has grown to.
     pub fn kept_bytes(&self) -> u64 {
-        let empty = self.buffer.capacity() - self.buffer.len();
-        (empty * size_of::<Exchange>()) as u64
+        self.buffer.spare()
     }
 
     /// Exchanges buffered.
     pub fn buffered(&self) -> usize {
-        self.buffer.len()
+        self.buffer.exchanges().len()
     }
 
     /// True when a checkpoint is due by bytes or age, or the segment must be sealed by its age. A
     /// checkpoint of nothing buffered writes nothing.
     pub fn due(&self, now: Instant) -> bool {
-        self.buffered_bytes >= self.options.flush_bytes
+        self.buffer.weight >= self.options.flush_bytes
             || self.next_due().is_some_and(|due| due <= now)
             || self.segment.as_ref().is_some_and(|s| {
                 now.saturating_duration_since(s.opened) >= self.options.max_segment_age
@@ -199,25 +206,25 @@ impl CaptureWriter {
     /// checkpoint begins a new one. A folder that has vanished is made again.
     pub fn checkpoint(&mut self, ledger: &mut Ledger) -> Result<(), CaptureError> {
         self.mend();
-        if self.buffer.is_empty() {
+        if self.buffered() == 0 {
             return self.rotate(false, ledger);
         }
         // Where it fills before its time the next will be as large: to grow it anew each time is to
         // copy all of it, and to touch twice as much memory.
-        let full = self.buffered_bytes >= self.options.flush_bytes;
-        let mut exchanges = std::mem::take(&mut self.buffer);
-        self.buffered_bytes = 0;
+        let full = self.buffer.weight >= self.options.flush_bytes;
+        let mut buffer = std::mem::take(&mut self.buffer);
         self.oldest = None;
-        // Long streams have several rows but are one exchange: the last part closes its books.
-        let ended = exchanges.iter().filter(|e| e.last).count() as u64;
+        let ended = buffer.ended;
         let mut after = ledger.clone();
         after.in_flight = after.in_flight.saturating_sub(ended);
         after.recorded += ended;
-        let written = self.write(&exchanges, &after);
-        if full {
-            exchanges.clear();
-            self.buffer = exchanges;
-        }
+        let turns = match self.gentle {
+            true => Turns::within(MOST_GENTLE.min(self.options.flush_age / 4)),
+            false => Turns::NONE,
+        };
+        let written = self.write(&buffer, &after, turns);
+        buffer.clear(full, turns);
+        self.buffer = buffer;
         match written {
             Ok(()) => {
                 *ledger = after;
@@ -239,7 +246,12 @@ impl CaptureWriter {
         }
     }
 
-    fn write(&mut self, exchanges: &[Exchange], ledger: &Ledger) -> Result<(), CaptureError> {
+    fn write(
+        &mut self,
+        buffer: &Buffer,
+        ledger: &Ledger,
+        turns: Turns,
+    ) -> Result<(), CaptureError> {
         if self.segment.as_ref().is_some_and(|s| !s.is_linked()) {
             // Removed under us, with everything in it; what comes now need not follow.
             self.segment = None;
@@ -257,7 +269,7 @@ impl CaptureWriter {
             },
         };
         let segment = self.segment.insert(segment);
-        segment.checkpoint(exchanges, ledger)?;
+        segment.checkpoint(buffer, ledger, turns)?;
         segment.commit(self.options.sync == SyncPolicy::Checkpoint)
     }
 
@@ -384,53 +396,6 @@ fn register(
         .map_err(CaptureError::io("create", &path))?;
     write_json(storage, &layout.recorder(id), recorder)?;
     Ok(lock)
-}
-
-/// Bytes that an exchange holds in memory: payloads, and what its structs, names and their
-/// allocations take.
-pub fn weight(exchange: &Exchange) -> u64 {
-    // Each of the many short strings costs an allocation of its own.
-    const STRINGS: usize = 512;
-    const FIELD: usize = 128;
-    let tensors = [&exchange.inputs, &exchange.outputs]
-        .into_iter()
-        .flatten()
-        .flatten();
-    let described: usize = tensors
-        .map(|t| {
-            let parameters = t.parameters.as_ref().map_or(0, String::len);
-            size_of::<crate::Tensor>() + t.name.len() + parameters + 8 * t.shape.len() + 64
-        })
-        .sum();
-    let fields = exchange.request_headers.len() + exchange.response_headers.len();
-    let messages = [&exchange.request_messages, &exchange.response_messages];
-    let messages = messages.into_iter().flatten().map(Vec::len).sum::<usize>();
-    let texts = [
-        &exchange.parameters,
-        &exchange.decode_error,
-        &exchange.error,
-    ];
-    let texts: usize = texts.into_iter().flatten().map(String::len).sum();
-    let rest = size_of::<Exchange>()
-        + STRINGS
-        + FIELD * fields
-        + size_of::<crate::exchange::Message>() * messages
-        + texts
-        + described;
-    payload(exchange) + rest as u64
-}
-
-/// Bytes of tensors and bodies.
-pub(super) fn payload(exchange: &Exchange) -> u64 {
-    let tensors = [&exchange.inputs, &exchange.outputs]
-        .into_iter()
-        .flatten()
-        .flatten();
-    let bodies = [&exchange.request_body, &exchange.response_body];
-    let data = tensors
-        .map(|t| t.data.as_ref())
-        .chain(bodies.into_iter().map(Option::as_ref));
-    data.flatten().map(|b| b.len() as u64).sum()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use ulid::Ulid;
 
 use super::super::segment::Segment as Growing;
+use super::super::turns::{MOST_GENTLE, Turns};
 use super::super::{Capture, CaptureError, CaptureKey, Ledger, Projection, Segment, weight};
 use super::{Pace, Step, Upkeep};
 use crate::Exchange;
@@ -57,7 +58,8 @@ impl Replacement<'_> {
                 self.key.as_ref(),
             )?),
         };
-        growing.checkpoint(&rows, &self.ledger)?;
+        let turns = Turns::within(MOST_GENTLE);
+        growing.checkpoint(&rows.into_iter().collect(), &self.ledger, turns)?;
         Ok(bytes)
     }
 }
