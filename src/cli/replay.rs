@@ -171,12 +171,12 @@ pub fn run(args: &ReplayArgs) -> Ended {
 
 /// How long a stage's allocator keeps what is free before it gives it back, in milliseconds, unless the
 /// user says so. By default a second: memory then grows for some ten thousand requests, until as much is
-/// given back as is taken (`scripts/bench replay memory`).
+/// given back as is taken. Sooner costs page faults (docs/benchmarks.md, "Peak memory").
 fn allocator() -> Vec<(String, String)> {
     let name = "MIMALLOC_PURGE_DELAY";
     match std::env::var_os(name) {
         Some(_) => Vec::new(),
-        None => vec![(name.to_owned(), "100".to_owned())],
+        None => vec![(name.to_owned(), "200".to_owned())],
     }
 }
 
