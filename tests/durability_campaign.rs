@@ -237,7 +237,7 @@ fn a_flipped_bit_is_named_and_every_other_checkpoint_is_whole() {
     let path = Layout::new(DIR).sealed(specimen.id);
     let sealed = holding(&path, &specimen.bytes);
     let intact = Capture::open(Arc::new(sealed), Path::new(DIR)).unwrap();
-    let spans = intact.segments()[0].note.digests.clone();
+    let spans = intact.segments()[0].digests().unwrap();
     let last_footer = spans.last().unwrap().end;
     let (mut named, mut payloads, mut between) = (0u64, 0u64, 0u64);
     for _ in 0..flips {

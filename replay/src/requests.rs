@@ -71,11 +71,17 @@ impl Requests {
         places.get(key).copied()
     }
 
-    /// Where an exchange stands that most likely is the one at `near` or the next: rows about
-    /// exchanges stand in the order of the exchanges.
+    /// Where an exchange stands that most likely is the one at `near` or soon after it: rows about
+    /// exchanges stand in the order of the exchanges, of which some have none.
     pub fn find_near(&self, key: &(Ulid, u64), near: u32) -> Option<u32> {
-        let is = |at: &u32| (*at as usize) < self.len() && self.key(*at) == *key;
-        let at = [near, near.saturating_add(1)].into_iter().find(is);
+        const SOON: usize = 1000;
+        let from = near as usize;
+        let seqs = self.seqs.iter().skip(from).take(SOON).enumerate();
+        let mut same = seqs.filter(|(_, seq)| **seq == key.1);
+        let at = same.find_map(|(i, _)| {
+            let at = place(from + i);
+            (self.key(at) == *key).then_some(at)
+        });
         at.or_else(|| self.find(key))
     }
 

@@ -132,7 +132,7 @@ pub fn main() -> ExitCode {
                 .unwrap_or_else(|_| "warn,ort=off".into()),
         )
         .init();
-    raise_descriptor_limit();
+    raise_descriptor_limit(1 << 16);
     let ended = match cli.command {
         Command::Record(args) => record::run(*args),
         Command::Captures(command) => captures::run(command),
@@ -166,11 +166,13 @@ pub fn main() -> ExitCode {
 
 /// The soft limit of descriptors is 1024 almost everywhere, for programs that use select(2); two are
 /// needed for each exchange that is recorded at the time, and one for each segment of a capture that is
-/// read. The hard one is what the administrator allows.
-fn raise_descriptor_limit() {
+/// read. The hard one is what the administrator allows; `most`, because what is started from here inherits
+/// it, and old programs close each descriptor that there may be.
+fn raise_descriptor_limit(most: u64) {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    limit.current = limit.current.map(|soft| soft.max(hard.min(most)));
     if let Err(e) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!("the limit of open files stays as it is: {e}");
     }

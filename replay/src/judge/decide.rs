@@ -13,7 +13,7 @@ use super::collect::StageData;
 use super::rows::Source;
 use super::sample::{NoiseOf, Sample};
 use super::scores::Asked;
-use super::weighting::{Weighting, parts};
+use super::weighting::{Parts, Weighting, parts};
 use super::{ALPHA, EQUIVALENCE, JudgeError, JudgeOptions, rules, telling};
 use crate::metric::{Kind, Scores};
 use crate::verdict::{SoFar, benjamini_hochberg, holm, n_to_decide};
@@ -44,6 +44,11 @@ pub(super) fn decide(
         options.cluster_by.as_deref(),
         source.labels,
     )?;
+    let cuts = options.slice_by.iter().map(|by| {
+        let cut = parts(source.requests, by, "--slice-by")?;
+        Ok((by.as_str(), cut))
+    });
+    let cuts: Vec<(&str, Parts)> = cuts.collect::<Result<_, JudgeError>>()?;
     let selfsame = stages.iter().map(|data| Selfsame::read(source, data));
     let selfsame: Vec<Selfsame> = selfsame.collect::<Result<_, _>>()?;
     let own = selfsame[0].noise(source, &weighting, asked)?;
@@ -64,7 +69,7 @@ pub(super) fn decide(
             };
             let delta = noise.as_ref().map_or(0.0, |n| n.delta);
             let p_value = asked.metric.margin.map(|m| sample.p_value(m, delta));
-            let slices = sliced(source, options, &weighting, scores, asked)?;
+            let slices = sliced(&cuts, &weighting, scores, asked);
             let telling = telling::by_metric((source, &weighting), data, (scores, asked), &of)?;
             judged.push(Judged {
                 stage,
@@ -128,15 +133,13 @@ pub(super) fn decide(
 
 /// The metric on every part of the traffic, Benjamini–Hochberg over all of them.
 fn sliced(
-    source: &Source<'_>,
-    options: &JudgeOptions,
+    cuts: &[(&str, Parts)],
     weighting: &Weighting<'_>,
     scores: &Scores,
     asked: &Asked,
-) -> Result<Vec<SliceVerdict>, JudgeError> {
+) -> Vec<SliceVerdict> {
     let mut found = Vec::new();
-    for by in &options.slice_by {
-        let cut = parts(source.requests, by, "--slice-by")?;
+    for (by, cut) in cuts {
         let part = Scores {
             absolute: scores.absolute,
             positive: scores.positive.as_ref().map(|_| Vec::new()),
@@ -158,7 +161,7 @@ fn sliced(
                 continue;
             };
             let slice = SliceVerdict {
-                by: by.clone(),
+                by: (*by).to_owned(),
                 value: value.clone(),
                 n: s.n,
                 flips: s.flips,
@@ -174,7 +177,7 @@ fn sliced(
         slice.stands_out = stands_out;
     }
     found.sort_by(|a, b| a.0.total_cmp(&b.0));
-    Ok(found.into_iter().map(|(_, slice)| slice).collect())
+    found.into_iter().map(|(_, slice)| slice).collect()
 }
 
 impl Judged<'_> {

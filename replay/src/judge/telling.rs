@@ -1,6 +1,6 @@
 //! The exchanges that show best what a verdict rests on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use inferdiff_schemas::Exchange;
 use inferdiff_schemas::run::verdicts::Telling;
@@ -76,17 +76,29 @@ pub(super) fn by_tolerance(
     source: &Source<'_>,
     data: &StageData,
 ) -> Result<Vec<Telling>, JudgeError> {
-    let mut worst = Most::default();
+    let mut worst: BTreeMap<String, Most<Item>> = BTreeMap::new();
     if data.beyond_tolerance > 0 {
         source.items(&data.name, &mut |output, item| {
-            if item.beyond {
-                // What could not be compared differs most.
-                let size = item.max_abs.unwrap_or(f64::INFINITY);
-                worst.see((size, 0.0), || (output.to_owned(), item));
+            if !item.beyond {
+                return;
+            }
+            // What could not be compared differs most.
+            let by = (item.max_abs.unwrap_or(f64::INFINITY), 0.0);
+            match worst.get_mut(output) {
+                Some(of) => of.see(by, || item),
+                None => worst.entry(output.to_owned()).or_default().see(by, || item),
             }
         })?;
     }
-    let told = worst.0.into_iter().map(|(_, (output, i))| {
+    // Of those that differ as much, an output's stand together: another exchange tells more than
+    // another output of the same one.
+    let mut all = Most::default();
+    for (output, of) in worst {
+        for (by, item) in of.0 {
+            all.see(by, || (output.clone(), item));
+        }
+    }
+    let told = all.0.into_iter().map(|(_, (output, i))| {
         let why = match i.max_abs {
             Some(most) => format!("output `{output}`: largest difference {most:.3e}"),
             None => format!("output `{output}`: no answer that could be compared"),

@@ -28,7 +28,7 @@ where
         .name("read-ahead".to_owned())
         .spawn(move || {
             for item in items {
-                // Nobody waits for the rest where the chunk was given up.
+                // Nobody waits for the rest where the stage was given up.
                 if send.send(item).is_err() {
                     return;
                 }

@@ -1,6 +1,7 @@
 //! The run's directory: new, or of an interrupted equal run, and of one process at a time.
 
 use std::fs::{File, TryLockError};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use inferdiff_schemas::run::layout::RunLayout;
@@ -13,22 +14,25 @@ use super::RunError;
 #[derive(Debug)]
 pub struct Held {
     _lock: File,
-    /// It was not there before.
+    /// The directory was not there before.
     is_new: bool,
 }
 
 impl Held {
-    /// Removes a directory that was not there before, where nothing of a run is in it yet.
+    /// Leaves the directory as it was found, where nothing of a run is in it yet.
     pub(super) fn give_up(self, layout: &RunLayout) {
-        if self.is_new && !layout.manifest().exists() {
-            // What cannot be removed does no harm: a directory of hidden files counts as empty.
-            let _ = std::fs::remove_file(layout.lock());
+        if layout.manifest().exists() {
+            return;
+        }
+        // What cannot be removed does no harm: a directory of hidden files counts as empty.
+        let _ = std::fs::remove_file(layout.lock());
+        if self.is_new {
             let _ = std::fs::remove_dir(layout.root());
         }
     }
 }
 
-/// Takes the directory for this process and clears away what a killed one was writing.
+/// Takes the directory for this process.
 pub(super) fn hold(layout: &RunLayout) -> Result<Held, RunError> {
     let fail = |path: &Path, e: &std::io::Error| RunFileError {
         action: "write",
@@ -59,26 +63,41 @@ pub(super) fn hold(layout: &RunLayout) -> Result<Held, RunError> {
         }
         Err(TryLockError::Error(e)) => return Err(fail(&path, &e).into()),
     }
-    sweep(root, 0);
+    // Another gave the directory up between our opening of the lock and our taking of it.
+    if lock.metadata().is_ok_and(|m| m.nlink() == 0) {
+        return Err(RunError::Busy {
+            path: root.to_owned(),
+        });
+    }
     Ok(Held {
         _lock: lock,
         is_new,
     })
 }
 
-/// Removes half-written files (`.name.pid`); a file of the run never begins with a dot.
-fn sweep(folder: &Path, depth: usize) {
+/// Clears away what a killed process was writing (`.name.pid`), where this one writes nothing; a file of
+/// the run never begins with a dot.
+pub(super) fn sweep(layout: &RunLayout) {
+    sweep_below(layout.root(), 0);
+}
+
+fn sweep_below(folder: &Path, depth: usize) {
     // run/stages/<name>/comparisons/<file>
     const DEEPEST: usize = 3;
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let (name, path) = (entry.file_name(), entry.path());
         let is_dir = entry.file_type().is_ok_and(|t| t.is_dir());
         if is_dir && depth < DEEPEST {
-            sweep(&path, depth + 1);
-        } else if !is_dir && name.as_encoded_bytes().starts_with(b".") && name != ".lock" {
+            sweep_below(&path, depth + 1);
+        } else if !is_dir && is_half_written(&name.to_string_lossy()) {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn is_half_written(name: &str) -> bool {
+    let parts = name.strip_prefix('.').and_then(|n| n.rsplit_once('.'));
+    parts.is_some_and(|(_, pid)| !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// Writes the manifest, or takes the one of an interrupted run that replays the same.

@@ -14,7 +14,7 @@ use inferdiff_schemas::run::{RunFileError, read_json};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::xxh3::hash128;
 
-use super::folder::{Held, commit, hold};
+use super::folder::{Held, commit, hold, sweep};
 use super::process::Stages;
 use super::{again, suspects};
 use crate::source::{Plan, Selection, SourceError, plan};
@@ -186,6 +186,7 @@ fn planned(
     )?;
     let manifest = commit(layout, manifest(request, &plan)?)?;
     requests.commit()?;
+    sweep(layout);
     Ok(manifest)
 }
 

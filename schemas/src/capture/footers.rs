@@ -6,18 +6,18 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use parquet::file::metadata::ParquetMetaData;
 use ulid::Ulid;
 
 use super::encrypted::{self, is_encrypted};
 use super::{CaptureError, CaptureKey, Footer, Segment, find_last, footer};
 use crate::storage::ReadFile;
 
-/// Reads footers, and keeps the metadata of the one that was needed last: segments are read one
-/// after another, each a few row groups at a time.
+/// Reads footers, and keeps the one that was needed last: segments are read one after another, each a
+/// few row groups at a time.
 pub(super) struct Footers {
     key: Option<CaptureKey>,
-    last: Mutex<Option<(Ulid, Arc<ParquetMetaData>)>>,
+    /// With its segment. A growing one has had others, which end elsewhere.
+    last: Mutex<Option<(Ulid, Arc<Footer>)>>,
 }
 
 impl Footers {
@@ -46,18 +46,20 @@ impl Footers {
 
     /// Holds what was just read, unless something is held already: who reads a capture begins with its
     /// first segment.
-    pub fn hold_first(&self, segment: &Segment, metadata: &Arc<ParquetMetaData>) {
+    pub fn hold_first(&self, segment: Ulid, footer: Footer) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        last.get_or_insert_with(|| (segment.id, Arc::clone(metadata)));
+        last.get_or_insert_with(|| (segment, Arc::new(footer)));
     }
 
-    /// Row groups and schema of a segment, as of the footer that was found when it was opened.
+    /// The footer that was found when the segment was opened.
     ///
     /// # Errors
     /// [`CaptureError::Damaged`] where that footer is not there any more, storage errors.
-    pub fn of(&self, segment: &Segment) -> Result<Arc<ParquetMetaData>, CaptureError> {
+    pub fn of(&self, segment: &Segment) -> Result<Arc<Footer>, CaptureError> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, known)) = last.as_ref().filter(|(id, _)| *id == segment.id) {
+        let is_it =
+            |(id, footer): &&(Ulid, Arc<Footer>)| *id == segment.id && footer.end == segment.bytes;
+        if let Some((_, known)) = last.as_ref().filter(is_it) {
             return Ok(Arc::clone(known));
         }
         let again = match segment.is_encrypted {
@@ -66,12 +68,13 @@ impl Footers {
             false => footer::at(segment.file.as_ref(), segment.bytes, Some(segment.id))
                 .map_err(CaptureError::io("read", &segment.path))?,
         };
-        let Some(again) = again else {
+        let Some(again) = again.filter(|footer| footer.end == segment.bytes) else {
             let why = "its footer is not the one any more that it was opened with";
             return Err(CaptureError::damaged(&segment.path, why));
         };
-        *last = Some((segment.id, Arc::clone(&again.metadata)));
-        Ok(again.metadata)
+        let again = Arc::new(again);
+        *last = Some((segment.id, Arc::clone(&again)));
+        Ok(again)
     }
 }
 
@@ -141,6 +144,24 @@ mod tests {
         assert_eq!(rows(growing), [6]);
         assert_eq!(rows(first), [0, 1, 2]);
         assert_eq!(rows(growing), [6]);
+    }
+
+    #[test]
+    fn what_is_held_of_an_earlier_state_does_not_stand_for_a_later_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut recorder = Recorder::new(dir.path());
+        recorder.row_groups(1);
+        let earlier = Capture::open(Arc::new(Disk), dir.path()).unwrap();
+        recorder.row_groups(2);
+        let later = Capture::open(Arc::new(Disk), dir.path()).unwrap();
+        let (before, after) = (&earlier.segments()[0], &later.segments()[0]);
+        // As where a capture is listed again while it is opened.
+        let shared = earlier.segments()[0].with_footers_of(after);
+        assert_eq!(shared.metadata().unwrap().num_row_groups(), 1);
+        assert_eq!(rows(after), [0, 1, 2]);
+        assert_eq!(rows(before), [0]);
+        assert_eq!(after.digests().unwrap().len(), 3);
+        assert_eq!(shared.digests().unwrap().len(), 1);
     }
 
     #[test]

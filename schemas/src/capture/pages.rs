@@ -125,6 +125,11 @@ impl<'a, 'o, O: Output> ChunkWriter<'a, 'o, O> {
         Ok(())
     }
 
+    /// A turn is over.
+    pub fn pause(&mut self) {
+        self.out.pause();
+    }
+
     fn end_page(&mut self) -> Result<()> {
         write_page(self.out, &self.column, &self.page, self.gathered)?;
         self.page.clear();

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use parquet::file::statistics::Statistics;
 use ulid::Ulid;
 
 use super::footers::Footers;
@@ -14,7 +15,7 @@ use super::rows::{Projection, Rows};
 use super::upkeep::journal;
 use super::upkeep::removed::{self, Removed};
 use super::{
-    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, FooterNote, Layout, RecorderMeta,
+    CaptureError, CaptureKey, CaptureMeta, FORMAT_VERSION, Layout, Ledger, RecorderMeta, SpanDigest,
 };
 use crate::Exchange;
 use crate::storage::{Entry, ReadFile, Storage};
@@ -34,8 +35,12 @@ pub struct Segment {
     pub row_groups: usize,
     /// Bytes as of the footer that was read.
     pub bytes: u64,
-    /// What the footer that was read says beside the row groups.
-    pub note: FooterNote,
+    /// The recorder process that wrote the rows.
+    pub recorder: Ulid,
+    /// The books as of the footer that was read.
+    pub ledger: Ledger,
+    /// Arrival of its youngest row, ns since the Unix epoch; `None` where the footer does not say.
+    pub youngest_ns: Option<i64>,
     /// Its footer and its columns are encrypted.
     pub is_encrypted: bool,
     groups: Arc<[Group]>,
@@ -82,7 +87,23 @@ impl Segment {
     /// # Errors
     /// [`CaptureError::Damaged`] where that footer is not there any more, storage errors.
     pub fn metadata(&self) -> Result<Arc<ParquetMetaData>, CaptureError> {
-        self.footers.of(self)
+        Ok(Arc::clone(&self.footers.of(self)?.metadata))
+    }
+
+    /// Digests of its row groups.
+    ///
+    /// # Errors
+    /// Those of [`Self::metadata`].
+    pub fn digests(&self) -> Result<Vec<SpanDigest>, CaptureError> {
+        Ok(self.footers.of(self)?.note.digests.clone())
+    }
+
+    #[cfg(test)]
+    pub(super) fn with_footers_of(&self, other: &Self) -> Self {
+        Self {
+            footers: Arc::clone(&other.footers),
+            ..self.clone()
+        }
     }
 
     /// The rows of neighbouring row groups, a few at a time: about 1 MiB, so that memory does not grow
@@ -403,14 +424,31 @@ impl Capture {
                     bytes: g.total_byte_size().unsigned_abs(),
                 })
                 .collect(),
-            note: footer.note,
+            recorder: footer.note.recorder,
+            ledger: footer.note.ledger.clone(),
+            youngest_ns: youngest_ns(&footer.metadata),
             footers: Arc::clone(&self.footers),
             file,
             path,
         };
-        self.footers.hold_first(&segment, &footer.metadata);
+        self.footers.hold_first(id, footer);
         Ok((Some(segment), damage))
     }
+}
+
+/// The latest arrival that the bounds of the row groups tell.
+fn youngest_ns(metadata: &ParquetMetaData) -> Option<i64> {
+    let columns = metadata.file_metadata().schema_descr().columns();
+    let leaf = columns.iter().position(|c| c.name() == "arrived_at")?;
+    let each =
+        metadata
+            .row_groups()
+            .iter()
+            .filter_map(|g| match g.columns().get(leaf)?.statistics()? {
+                Statistics::Int64(s) => s.max_opt().copied(),
+                _ => None,
+            });
+    each.max()
 }
 
 pub(super) fn read_meta(

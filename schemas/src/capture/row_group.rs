@@ -60,14 +60,17 @@ impl RowGroups {
                 continue;
             }
             let mut chunk = ChunkWriter::new(out, column.clone(), &mut self.gathered);
-            for exchange in exchanges {
-                slots(&leaf, exchange, &mut entries);
-                entries.drain(..).try_for_each(|entry| chunk.push(entry))?;
-                if leaf == INPUTS {
-                    // The page before them is written by now, theirs comes next: large ones are still in
-                    // the caches when they are hashed again and written.
-                    digests.push(exchange.digest_of_inputs());
+            for exchanges in exchanges.chunks(TURN) {
+                for exchange in exchanges {
+                    slots(&leaf, exchange, &mut entries);
+                    entries.drain(..).try_for_each(|entry| chunk.push(entry))?;
+                    if leaf == INPUTS {
+                        // The page before them is written by now, theirs comes next: large ones are
+                        // still in the caches when they are hashed again and written.
+                        digests.push(exchange.digest_of_inputs());
+                    }
                 }
+                chunk.pause();
             }
             payloads.push(chunk.end()?);
         }

@@ -64,9 +64,9 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
     let mut growing: BTreeMap<Ulid, Ledger> = BTreeMap::new();
     for segment in capture.segments() {
         spans(segment, &mut problems)?;
-        let ledger = &segment.note.ledger;
+        let ledger = &segment.ledger;
         growing
-            .entry(segment.note.recorder)
+            .entry(segment.recorder)
             .and_modify(|newest| {
                 if newest.accepted <= ledger.accepted {
                     newest.clone_from(ledger);
@@ -131,7 +131,14 @@ pub fn verify(capture: &Capture) -> Result<Report, CaptureError> {
 fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureError> {
     let path = &segment.path;
     let file = &segment.file;
-    for (i, span) in segment.note.digests.iter().enumerate() {
+    let digests = match segment.digests() {
+        Err(e) if !matches!(e, CaptureError::Io { .. }) => {
+            problems.push(e.to_string());
+            return Ok(());
+        }
+        digests => digests?,
+    };
+    for (i, span) in digests.iter().enumerate() {
         if span.end > segment.bytes || span.start > span.end {
             problems.push(format!(
                 "{}: row group {i} lies outside the file",
@@ -161,12 +168,12 @@ fn spans(segment: &Segment, problems: &mut Vec<String>) -> Result<(), CaptureErr
             ));
         }
     }
-    if segment.note.digests.len() != segment.row_groups {
+    if digests.len() != segment.row_groups {
         problems.push(format!(
             "{}: {} row groups but {} digests",
             path.display(),
             segment.row_groups,
-            segment.note.digests.len()
+            digests.len()
         ));
     }
     Ok(())

@@ -121,7 +121,7 @@ impl CaptureWriter {
             unsynced: 0,
             buffer: Buffer::default(),
             oldest: None,
-            gentle: true,
+            gentle: false,
             _lock: lock,
         };
         Ok((writer, recovered))
@@ -151,9 +151,9 @@ impl CaptureWriter {
         self.options.flush_age = age;
     }
 
-    /// Whether a checkpoint gives others the core many times, for a quarter of the time between two
-    /// checkpoints at most (and a quarter of a second): so that whoever serves need not wait for its end.
-    /// Default: it does.
+    /// Whether a checkpoint gives others the core many times, for a quarter of the time that its oldest
+    /// exchange has waited (and a quarter of a second at most): so that whoever serves need not wait for
+    /// its end. Encrypted segments encode a row group in one go. Default: it does not.
     pub fn be_gentle(&mut self, gentle: bool) {
         self.gentle = gentle;
     }
@@ -213,13 +213,13 @@ impl CaptureWriter {
         // copy all of it, and to touch twice as much memory.
         let full = self.buffer.weight >= self.options.flush_bytes;
         let mut buffer = std::mem::take(&mut self.buffer);
-        self.oldest = None;
+        let waited = self.oldest.take().map_or(Duration::ZERO, |o| o.elapsed());
         let ended = buffer.ended;
         let mut after = ledger.clone();
         after.in_flight = after.in_flight.saturating_sub(ended);
         after.recorded += ended;
         let turns = match self.gentle {
-            true => Turns::within(MOST_GENTLE.min(self.options.flush_age / 4)),
+            true => Turns::within(MOST_GENTLE.min(waited / 4)),
             false => Turns::NONE,
         };
         let written = self.write(&buffer, &after, turns);

@@ -224,7 +224,7 @@ impl ComparisonWriter {
 pub enum ComparisonColumns {
     /// Everything.
     All,
-    /// What verdicts rest on. Of the rest texts are empty, counts 0 and numbers `None`.
+    /// What verdicts rest on. Of the rest texts are empty, counts and tolerances 0, numbers `None`.
     Judged,
 }
 

@@ -231,6 +231,38 @@ impl Iterator for TableReader {
     }
 }
 
+/// The rows of a table one by one, decoded a batch at a time.
+pub(super) struct RowReader<T> {
+    table: TableReader,
+    batch: std::vec::IntoIter<T>,
+}
+
+impl<T> RowReader<T> {
+    pub fn new(table: TableReader) -> Self {
+        let batch = Vec::new().into_iter();
+        Self { table, batch }
+    }
+
+    pub fn next(
+        &mut self,
+        mut decode: impl FnMut(&RecordBatch) -> Result<Vec<T>, String>,
+    ) -> Option<Result<T, RunFileError>> {
+        loop {
+            if let Some(row) = self.batch.next() {
+                return Some(Ok(row));
+            }
+            let batch = match self.table.next()? {
+                Ok(batch) => batch,
+                Err(e) => return Some(Err(e)),
+            };
+            match decode(&batch) {
+                Ok(rows) => self.batch = rows.into_iter(),
+                Err(e) => return Some(Err(self.table.error(e))),
+            }
+        }
+    }
+}
+
 fn commit(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), RunFileError>,

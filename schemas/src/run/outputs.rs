@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{TableForm, TableReader, TableWriter};
+use super::files::{RowReader, TableForm, TableReader, TableWriter};
 use crate::capture::{Ulids, decode_tensors, encode_tensors, tensor_list};
 use crate::tensor::Tensor;
 
@@ -127,8 +127,7 @@ impl OutputWriter {
 
 /// Reads one file of answers in the order they were written, a few at a time.
 pub struct OutputReader {
-    table: TableReader,
-    batch: std::vec::IntoIter<StoredAnswer>,
+    rows: RowReader<StoredAnswer>,
 }
 
 impl OutputReader {
@@ -137,28 +136,10 @@ impl OutputReader {
     /// # Errors
     /// [`RunFileError`].
     pub fn open(path: &Path) -> Result<Self, RunFileError> {
+        let table = TableReader::open(path, &SCHEMA, None)?;
         Ok(Self {
-            table: TableReader::open(path, &SCHEMA, None)?,
-            batch: Vec::new().into_iter(),
+            rows: RowReader::new(table),
         })
-    }
-
-    fn decode(&self, batch: &RecordBatch) -> Result<Vec<StoredAnswer>, String> {
-        let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
-        let (recorder, error) = (column("recorder").as_string::<i32>(), column("error"));
-        let (seq, error) = (column("seq"), error.as_string::<i32>());
-        let seq = seq.as_primitive::<UInt64Type>();
-        let outputs = decode_tensors(batch, "outputs")?;
-        let mut ulids = Ulids::default();
-        let answer = |(i, outputs): (usize, Option<Vec<Tensor>>)| {
-            let why = || error.is_valid(i).then(|| error.value(i).to_owned());
-            Ok(StoredAnswer {
-                recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
-                seq: seq.value(i),
-                answer: outputs.ok_or_else(|| why().unwrap_or_default()),
-            })
-        };
-        outputs.into_iter().enumerate().map(answer).collect()
     }
 }
 
@@ -166,18 +147,24 @@ impl Iterator for OutputReader {
     type Item = Result<StoredAnswer, RunFileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(answer) = self.batch.next() {
-                return Some(Ok(answer));
-            }
-            let batch = match self.table.next()? {
-                Ok(batch) => batch,
-                Err(e) => return Some(Err(e)),
-            };
-            match self.decode(&batch) {
-                Ok(answers) => self.batch = answers.into_iter(),
-                Err(e) => return Some(Err(self.table.error(e))),
-            }
-        }
+        self.rows.next(decode)
     }
+}
+
+fn decode(batch: &RecordBatch) -> Result<Vec<StoredAnswer>, String> {
+    let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
+    let (recorder, error) = (column("recorder").as_string::<i32>(), column("error"));
+    let (seq, error) = (column("seq"), error.as_string::<i32>());
+    let seq = seq.as_primitive::<UInt64Type>();
+    let outputs = decode_tensors(batch, "outputs")?;
+    let mut ulids = Ulids::default();
+    let answer = |(i, outputs): (usize, Option<Vec<Tensor>>)| {
+        let why = || error.is_valid(i).then(|| error.value(i).to_owned());
+        Ok(StoredAnswer {
+            recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
+            seq: seq.value(i),
+            answer: outputs.ok_or_else(|| why().unwrap_or_default()),
+        })
+    };
+    outputs.into_iter().enumerate().map(answer).collect()
 }

@@ -15,7 +15,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{TableForm, TableReader, TableWriter};
+use super::files::{RowReader, TableForm, TableReader, TableWriter};
 use crate::Exchange;
 use crate::capture::Ulids;
 
@@ -225,8 +225,7 @@ impl RequestColumns {
 
 /// Reads `requests.parquet` in the order of the capture, a few rows at a time.
 pub struct RequestReader {
-    table: TableReader,
-    batch: std::vec::IntoIter<RequestRow>,
+    rows: RowReader<RequestRow>,
     ulids: Ulids,
 }
 
@@ -236,54 +235,11 @@ impl RequestReader {
     /// # Errors
     /// [`RunFileError`].
     pub fn open(path: &Path, columns: RequestColumns) -> Result<Self, RunFileError> {
+        let table = TableReader::open(path, &SCHEMA, columns.names())?;
         Ok(Self {
-            table: TableReader::open(path, &SCHEMA, columns.names())?,
-            batch: Vec::new().into_iter(),
+            rows: RowReader::new(table),
             ulids: Ulids::default(),
         })
-    }
-
-    fn decode(&mut self, batch: &RecordBatch) -> Result<Vec<RequestRow>, String> {
-        // A column that was not asked for is not there; those that are have SCHEMA's types.
-        let texts = |name: &str| batch.column_by_name(name).map(|c| c.as_string::<i32>());
-        let text = |array: Option<&StringArray>, i: usize| {
-            let array = array.filter(|a| a.is_valid(i))?;
-            Some(array.value(i).to_owned())
-        };
-        let key = |name: &str| batch.column_by_name(name).expect("keys are always read");
-        let recorder = key("recorder").as_string::<i32>();
-        let seq = key("seq").as_primitive::<UInt64Type>();
-        let sample_rate = key("sample_rate").as_primitive::<Float64Type>();
-        let client_request_id = texts("client_request_id");
-        let digest = batch.column_by_name("input_digest");
-        let digest = digest.map(|c| c.as_fixed_size_binary());
-        let (model, model_version) = (texts("model"), texts("model_version"));
-        let (headers, shapes) = (texts("request_headers"), texts("shapes"));
-        let sequence_id = texts("sequence_id");
-        let arrived_at_ns = batch.column_by_name("arrived_at_ns");
-        let arrived_at_ns = arrived_at_ns.map(|c| c.as_primitive::<Int64Type>());
-        let row = |i: usize| {
-            Ok(RequestRow {
-                recorder: self
-                    .ulids
-                    .parse(recorder.value(i))
-                    .map_err(|e| e.to_string())?,
-                seq: seq.value(i),
-                client_request_id: text(client_request_id, i),
-                input_digest: digest.filter(|d| d.is_valid(i)).map(|d| {
-                    let bytes = d.value(i).try_into();
-                    bytes.expect("the column is 16 bytes wide")
-                }),
-                model: text(model, i),
-                model_version: text(model_version, i),
-                request_headers: text(headers, i).unwrap_or_default(),
-                sample_rate: sample_rate.value(i),
-                arrived_at_ns: arrived_at_ns.map_or(0, |a| a.value(i)),
-                shapes: text(shapes, i).unwrap_or_default(),
-                sequence_id: text(sequence_id, i),
-            })
-        };
-        (0..batch.num_rows()).map(row).collect()
     }
 }
 
@@ -291,18 +247,46 @@ impl Iterator for RequestReader {
     type Item = Result<RequestRow, RunFileError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Some(row) = self.batch.next() {
-                return Some(Ok(row));
-            }
-            let batch = match self.table.next()? {
-                Ok(batch) => batch,
-                Err(e) => return Some(Err(e)),
-            };
-            match self.decode(&batch) {
-                Ok(rows) => self.batch = rows.into_iter(),
-                Err(e) => return Some(Err(self.table.error(e))),
-            }
-        }
+        self.rows.next(|batch| decode(batch, &mut self.ulids))
     }
+}
+
+fn decode(batch: &RecordBatch, ulids: &mut Ulids) -> Result<Vec<RequestRow>, String> {
+    // A column that was not asked for is not there; those that are have SCHEMA's types.
+    let texts = |name: &str| batch.column_by_name(name).map(|c| c.as_string::<i32>());
+    let text = |array: Option<&StringArray>, i: usize| {
+        let array = array.filter(|a| a.is_valid(i))?;
+        Some(array.value(i).to_owned())
+    };
+    let key = |name: &str| batch.column_by_name(name).expect("keys are always read");
+    let recorder = key("recorder").as_string::<i32>();
+    let seq = key("seq").as_primitive::<UInt64Type>();
+    let sample_rate = key("sample_rate").as_primitive::<Float64Type>();
+    let client_request_id = texts("client_request_id");
+    let digest = batch.column_by_name("input_digest");
+    let digest = digest.map(|c| c.as_fixed_size_binary());
+    let (model, model_version) = (texts("model"), texts("model_version"));
+    let (headers, shapes) = (texts("request_headers"), texts("shapes"));
+    let sequence_id = texts("sequence_id");
+    let arrived_at_ns = batch.column_by_name("arrived_at_ns");
+    let arrived_at_ns = arrived_at_ns.map(|c| c.as_primitive::<Int64Type>());
+    let row = |i: usize| {
+        Ok(RequestRow {
+            recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
+            seq: seq.value(i),
+            client_request_id: text(client_request_id, i),
+            input_digest: digest.filter(|d| d.is_valid(i)).map(|d| {
+                let bytes = d.value(i).try_into();
+                bytes.expect("the column is 16 bytes wide")
+            }),
+            model: text(model, i),
+            model_version: text(model_version, i),
+            request_headers: text(headers, i).unwrap_or_default(),
+            sample_rate: sample_rate.value(i),
+            arrived_at_ns: arrived_at_ns.map_or(0, |a| a.value(i)),
+            shapes: text(shapes, i).unwrap_or_default(),
+            sequence_id: text(sequence_id, i),
+        })
+    };
+    (0..batch.num_rows()).map(row).collect()
 }

@@ -47,6 +47,7 @@ pub fn run(args: RecordArgs) -> Ended {
         super::print("the configuration is fine\n")?;
         return Ok(0);
     }
+    super::raise_descriptor_limit(u64::MAX);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -62,7 +62,7 @@ impl Upkeep {
                     break;
                 }
             };
-            let recorder = segment.note.recorder.to_string();
+            let recorder = segment.recorder.to_string();
             let ledgers = BTreeMap::from([(recorder, newest_ledger(&[segment]))]);
             let journal = Journal::new(&[segment.id], by).removing(found.counts, ledgers);
             journal::commit(self.storage(), &self.layout, &journal)?;

@@ -145,7 +145,7 @@ fn choose<'a>(
     let mut by_recorder: BTreeMap<Ulid, Vec<&Segment>> = BTreeMap::new();
     for segment in segments.iter().filter(|s| s.sealed) {
         by_recorder
-            .entry(segment.note.recorder)
+            .entry(segment.recorder)
             .or_default()
             .push(segment);
     }

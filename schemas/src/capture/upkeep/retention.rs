@@ -3,10 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parquet::file::metadata::RowGroupMetaData;
-use parquet::file::statistics::Statistics;
-use ulid::Ulid;
-
 use super::Upkeep;
 use super::journal::{self, Counts, Journal};
 use super::rewrite::newest_ledger;
@@ -47,13 +43,10 @@ impl Upkeep {
         let mut total: u64 = capture.segments().iter().map(|s| s.bytes).sum();
         for segment in capture.segments().iter().filter(|s| s.sealed) {
             let too_much = keep.max_bytes.is_some_and(|most| total > most);
-            let too_old = match keep.max_age {
-                None => false,
-                Some(most) => {
-                    let age = now_ns.saturating_sub(youngest_ns(segment)?);
-                    i128::from(age) > i128::try_from(most.as_nanos()).unwrap_or(i128::MAX)
-                }
-            };
+            let too_old = keep.max_age.is_some_and(|most| {
+                let age = now_ns.saturating_sub(youngest_ns(segment));
+                i128::from(age) > i128::try_from(most.as_nanos()).unwrap_or(i128::MAX)
+            });
             if !too_much && !too_old {
                 continue;
             }
@@ -76,16 +69,18 @@ impl Upkeep {
         let mut counts = Counts::new();
         for group in 0..segment.row_groups {
             // What cannot be read any more is not counted as there by `verify` either.
-            let rows = capture
-                .read(segment, group, Projection::Keys)
-                .unwrap_or_default();
+            let rows = match capture.read(segment, group, Projection::Keys) {
+                // It may be read the next time.
+                Err(e @ CaptureError::Io { .. }) => return Err(e),
+                rows => rows.unwrap_or_default(),
+            };
             for row in rows.iter().filter(|row| row.last) {
                 let reasons = counts.entry(row.recorder.to_string()).or_default();
                 *reasons.entry(reason.to_owned()).or_default() += 1;
             }
         }
         let exchanges = counts.values().flat_map(BTreeMap::values).sum();
-        let recorder = segment.note.recorder.to_string();
+        let recorder = segment.recorder.to_string();
         let ledgers = BTreeMap::from([(recorder, newest_ledger(&[segment]))]);
         let journal = Journal::new(&[segment.id], None).removing(counts, ledgers);
         journal::commit(self.storage(), &self.layout, &journal)?;
@@ -94,17 +89,7 @@ impl Upkeep {
 }
 
 /// Arrival of the youngest row: from the footer, else when the segment was begun.
-fn youngest_ns(segment: &Segment) -> Result<i64, CaptureError> {
-    let begun = |id: Ulid| i64::try_from(id.timestamp_ms()).unwrap_or(0) * 1_000_000;
-    let metadata = segment.metadata()?;
-    let groups = metadata.row_groups().iter();
-    let columns = groups.flat_map(RowGroupMetaData::columns);
-    let youngest = columns
-        .filter(|c| c.column_path().string() == "arrived_at")
-        .filter_map(|c| match c.statistics() {
-            Some(Statistics::Int64(s)) => s.max_opt().copied(),
-            _ => None,
-        })
-        .max();
-    Ok(youngest.unwrap_or_else(|| begun(segment.id)))
+fn youngest_ns(segment: &Segment) -> i64 {
+    let begun = || i64::try_from(segment.id.timestamp_ms()).unwrap_or(0) * 1_000_000;
+    segment.youngest_ns.unwrap_or_else(begun)
 }

@@ -79,7 +79,7 @@ pub(super) fn rewrite(
     let mut replacement = Replacement {
         upkeep,
         id: free_id(upkeep, first.id)?,
-        recorder: first.note.recorder,
+        recorder: first.recorder,
         ledger: newest_ledger(sources),
         key: upkeep.key.clone().filter(|_| encrypted(sources)),
         growing: None,
@@ -142,7 +142,7 @@ fn encrypted(sources: &[&Segment]) -> bool {
 
 /// The newest books that the footers of `sources` hold.
 pub(super) fn newest_ledger(sources: &[&Segment]) -> Ledger {
-    let ledgers = sources.iter().map(|s| &s.note.ledger);
+    let ledgers = sources.iter().map(|s| &s.ledger);
     ledgers
         .max_by_key(|ledger| ledger.accepted)
         .cloned()
@@ -180,7 +180,7 @@ pub(super) fn is_intact(segment: &Segment) -> Result<bool, CaptureError> {
     if segment.bytes != segment.file.len() {
         return Ok(false);
     }
-    for span in &segment.note.digests {
+    for span in &segment.digests()? {
         let holds = span.holds(segment.file.as_ref());
         if !holds.map_err(CaptureError::io("read", &segment.path))? {
             return Ok(false);
