@@ -23,7 +23,7 @@ use crate::proxy::{Budget, Permit, Taken};
 const BATCH: Duration = Duration::from_millis(1);
 /// Bytes of exchanges that are decoded before others get their turn: to yield after each small one
 /// costs as much as to decode it.
-const TURN: usize = 8 * 1024;
+const TURN: usize = 16 * 1024;
 /// An idle recorder waits for its next message at most this long before it looks at the clock.
 const IDLE: Duration = Duration::from_secs(1);
 
