@@ -8,10 +8,12 @@ number of rounds, and BENCH_AGAINST=BINARY another build of the program by turns
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -129,18 +131,44 @@ def workload(release: Path, folder: Path, shape: tuple[int, int, int], requests:
         print(f"{title}: {name} {peer * 1e6:.0f} us CPU/request, {peer / bare:.1f} x")
 
 
+def peaks(pid: int) -> dict[str, int]:
+    """KiB at most of a replay's own process and of those of its stages, until it ends."""
+    seen: dict[str, int] = {}
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_text().split("\0")
+                most = re.search(r"VmHWM:\s+(\d+)", (process / "status").read_text())
+            except OSError:
+                continue
+            if most and words[1:2] in (["replay"], ["__stage"]):
+                name = words[words.index("--stage") + 1] if "--stage" in words else "replay"
+                seen[name] = max(seen.get(name, 0), int(most[1]))
+        time.sleep(0.005)
+    return seen
+
+
 def memory(release: Path, folder: Path) -> None:
-    """Peak memory of the largest process over ten times the rows."""
-    peaks, judging = [], []
-    for rows in (10_000, 100_000):
-        own = folder / str(rows)
+    """Peak memory over the rows, of the largest process and of each, and over small row groups."""
+    largest, judging = [], []
+    for rows, each in ((10_000, 1000), (100_000, 1000), (400_000, 1000), (100_000, 50)):
+        own = folder / f"{rows}-{each}"
         own.mkdir()
-        prepare(release, own, 64, 4, 1, rows)
-        peaks.append(replay(release / "inferdiff", own, "run")[1])
-        judging.append(spent([release / "inferdiff", "judge", own / "run"], own / "stderr").ru_maxrss)
+        prepare(release, own, 64, 4, 1, rows, each)
+        if each == 1000 and rows <= 100_000:
+            largest.append(replay(release / "inferdiff", own, "run")[1])
+            judging.append(spent([release / "inferdiff", "judge", own / "run"], own / "stderr").ru_maxrss)
+        command = [release / "inferdiff", "replay", own / "capture", "--run", own / "sampled", "--repeats", "1", "--probe", "none"]
+        command += ["--model", own / "mlp.onnx", "--ladder", own / "ladder.toml"]
+        with (own / "stderr").open("w") as stderr:
+            child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
+            found = peaks(child.pid)
+            child.wait()
+        told = ", ".join(f"{name} {kib / 1024:.0f} MiB" for name, kib in sorted(found.items()))
+        print(f"peak memory, {rows} rows in row groups of {each}: {told}", flush=True)
     print(
-        f"peak memory of the largest process: {peaks[0] / 1024:.0f} MiB at 10,000 rows, "
-        f"{peaks[1] / 1024:.0f} MiB at 100,000: {peaks[1] / peaks[0]:.2f} x; "
+        f"peak memory of the largest process: {largest[0] / 1024:.0f} MiB at 10,000 rows, "
+        f"{largest[1] / 1024:.0f} MiB at 100,000: {largest[1] / largest[0]:.2f} x; "
         f"judging alone {judging[0] / 1024:.0f} and {judging[1] / 1024:.0f} MiB"
     )
 
