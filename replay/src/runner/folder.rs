@@ -166,3 +166,28 @@ fn differences(old: &Manifest, new: &Manifest) -> Vec<String> {
     check(old.keep_outputs == new.keep_outputs, "--keep-outputs");
     differs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_killed_process_of_ours_left_is_swept_and_a_refused_run_leaves_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = RunLayout::new(dir.path().join("run"));
+        std::fs::create_dir_all(layout.stage("all")).unwrap();
+        let ours = layout.stage("all").join(".comparisons.parquet.4711");
+        let theirs = layout.root().join(".profile");
+        for path in [&ours, &theirs, &layout.lock(), &layout.manifest()] {
+            std::fs::write(path, "").unwrap();
+        }
+        sweep(&layout);
+        assert!(!ours.exists() && theirs.exists() && layout.lock().exists());
+
+        let refused = RunLayout::new(dir.path().join("refused"));
+        let held = hold(&refused).unwrap();
+        assert!(matches!(hold(&refused), Err(RunError::Busy { .. })));
+        held.give_up(&refused);
+        assert!(!refused.root().exists());
+    }
+}
