@@ -244,25 +244,28 @@ class Bench:
         path, json = "/v2/models/m/infer", ("--h1", "-H", "content-type: application/json")
         _, saturated = h2load(body, path, *json)(self.nginx[0])
         rate = max(1, int(saturated / 2 / CONNECTIONS))
-        results: dict[str, list[float]] = {"nginx": [], "recording": []}
+        builds = {"recording": None, **({"recording, other build": AGAINST} if AGAINST else {})}
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in ("nginx", *builds)}
         log = self.folder / "latencies"
         run = h2load(body, path, *json, f"--rps={rate}", f"--log-file={log}")
 
-        def p99() -> float:
+        def slowest() -> tuple[float, float]:
             took = sorted(int(line.split()[2]) for line in log.read_text().splitlines())
             log.unlink()
-            return took[int(len(took) * 0.99)] / 1000
+            return took[int(len(took) * 0.99)] / 1000, took[int(len(took) * 0.999)] / 1000
 
         for _ in range(ROUNDS):
             run(self.nginx[0])
-            results["nginx"].append(p99())
-            if self.ours(run, self.upstream):
-                results["recording"].append(p99())
+            results["nginx"].append(slowest())
+            for name, binary in builds.items():
+                if self.ours(run, self.upstream, binary=binary):
+                    results[name].append(slowest())
         print(f"p99 at {rate * CONNECTIONS} req/s, half of what nginx saturates at, 640-byte JSON:")
-        base = statistics.median(results["nginx"])
-        for name, values in results.items():
+        base = statistics.median(p99 for p99, _ in results["nginx"])
+        for name, measured in results.items():
+            values, p999 = zip(*measured)
             middle = statistics.median(values)
-            print(f"  {name:22} {middle:7.2f} ms ({min(values):.2f}..{max(values):.2f})  {middle / base:5.2f} x nginx")
+            print(f"  {name:22} {middle:7.2f} ms ({min(values):.2f}..{max(values):.2f})  {middle / base:5.2f} x nginx; p99.9 {statistics.median(p999):.2f} ms")
 
     def idle(self) -> None:
         """Resident memory at rest, and per idle connection."""

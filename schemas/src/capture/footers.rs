@@ -1,6 +1,6 @@
 //! The footers of a capture's segments, of which one at a time is in memory.
 //!
-//! What Parquet's metadata takes in memory is about 35 KiB a row group, and a recorder of little
+//! What Parquet's metadata takes in memory is about 32 KiB a row group, and a recorder of little
 //! traffic makes one each second: a day of it, all held, would be gigabytes.
 
 use std::path::Path;
