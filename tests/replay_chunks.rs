@@ -104,6 +104,20 @@ fn row_groups_of_which_nothing_is_replayed_are_left_out() {
 }
 
 #[test]
+fn what_took_production_long_is_committed_sooner() {
+    let dir = tempfile::tempdir().unwrap();
+    let slow = |seq| inferdiff_schemas::Exchange {
+        end_ns: 2_000_000_000,
+        ..exchange(seq, vec![images(seq, 1)])
+    };
+    let path = common::replay::write_in(dir.path(), 2, 10, (0..20).map(slow));
+    let plan = plan(&open(&path), &Selection::default(), 1000, &mut |_| Ok(())).unwrap();
+    // Ten seconds hold two row groups of four seconds, and of each segment one is left.
+    let groups: Vec<usize> = plan.chunks.iter().map(|c| c.row_groups).collect();
+    assert_eq!(groups, [2, 2, 1, 2, 2, 1]);
+}
+
+#[test]
 fn what_is_committed_together_changes_no_answer_and_a_run_keeps_to_it() {
     let dir = tempfile::tempdir().unwrap();
     let all = (0..40).map(|seq| exchange(seq, vec![images(seq, 1)]));

@@ -7,9 +7,14 @@ use inferdiff_schemas::capture::{Capture, CaptureError, Projection, Segment};
 use inferdiff_schemas::run::manifest::Chunk;
 
 /// How many exchanges are committed together, unless one row group holds more. What comes with a commit
-/// (files, synced) costs milliseconds, as much as a hundred exchanges of a small model, and a recorder
-/// of little traffic makes a row group of a few exchanges a second.
-pub const COMMIT_EVERY: u64 = 1000;
+/// (files, synced; each of some forty columns begun and ended) costs milliseconds, as much as a hundred
+/// exchanges of a small model, and a recorder of little traffic makes a row group of a few exchanges a
+/// second.
+pub const COMMIT_EVERY: u64 = 4000;
+
+/// How long production took over what is committed together, unless one row group took longer: where an
+/// exchange takes a second, an interruption is not to cost an hour. What has no times has none to add.
+const CHUNK_NS: u64 = 10_000_000_000;
 
 /// Bytes of a chunk's row groups, as they are in memory, unless one alone is larger: large exchanges take
 /// the longest.
@@ -20,11 +25,33 @@ pub(super) struct Chunks<'a> {
     segment: &'a Segment,
     commit_every: u64,
     done: Vec<Chunk>,
-    /// Where further row groups may go, and its bytes.
-    open: Option<(Chunk, u64)>,
+    /// Where further row groups may go.
+    open: Option<(Chunk, Cost)>,
     /// The row group of the next row, and its rows so far.
     piece: Chunk,
     rows: u64,
+    /// What production took over those of them that are replayed.
+    ns: u64,
+}
+
+/// What of a chunk is bounded beside its exchanges.
+#[derive(Clone, Copy)]
+struct Cost {
+    bytes: u64,
+    ns: u64,
+}
+
+impl Cost {
+    fn with(self, other: Self) -> Self {
+        Self {
+            bytes: self.bytes + other.bytes,
+            ns: self.ns.saturating_add(other.ns),
+        }
+    }
+
+    fn fits(self) -> bool {
+        self.bytes <= CHUNK_BYTES && self.ns <= CHUNK_NS
+    }
 }
 
 impl<'a> Chunks<'a> {
@@ -36,11 +63,12 @@ impl<'a> Chunks<'a> {
             open: None,
             piece: piece(segment, 0),
             rows: 0,
+            ns: 0,
         }
     }
 
-    /// The next row of the segment.
-    pub fn row(&mut self, replayed: bool) {
+    /// The next row of the segment, and how long production took over it.
+    pub fn row(&mut self, replayed: bool, took_ns: u64) {
         while self.rows >= self.segment.rows_of(self.piece.row_group)
             && self.piece.row_group < self.segment.row_groups
         {
@@ -48,6 +76,7 @@ impl<'a> Chunks<'a> {
         }
         if replayed {
             self.piece.push([self.rows, self.rows + 1]);
+            self.ns = self.ns.saturating_add(took_ns);
         }
         self.rows += 1;
     }
@@ -63,24 +92,26 @@ impl<'a> Chunks<'a> {
         let next = piece(self.segment, self.piece.row_group + 1);
         let piece = std::mem::replace(&mut self.piece, next);
         self.rows = 0;
+        let ns = std::mem::take(&mut self.ns);
         if piece.rows.is_empty() {
             return;
         }
         let bytes = self.segment.uncompressed_bytes(piece.row_group);
+        let cost = Cost { bytes, ns };
         match &mut self.open {
             Some((chunk, sum))
                 if chunk.exchanges() + piece.exchanges() <= self.commit_every
-                    && *sum + bytes <= CHUNK_BYTES =>
+                    && sum.with(cost).fits() =>
             {
                 let earlier = chunk.row_group..piece.row_group;
                 let start: u64 = earlier.map(|g| self.segment.rows_of(g)).sum();
                 let rows = piece.rows.iter();
                 rows.for_each(|[from, to]| chunk.push([start + from, start + to]));
                 chunk.row_groups = piece.row_group + 1 - chunk.row_group;
-                *sum += bytes;
+                *sum = sum.with(cost);
             }
             open => {
-                let full = open.replace((piece, bytes));
+                let full = open.replace((piece, cost));
                 self.done.extend(full.map(|(chunk, _)| chunk));
             }
         }

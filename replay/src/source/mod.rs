@@ -109,8 +109,9 @@ pub fn plan(
         for span in segment.spans(0..segment.row_groups) {
             for exchanges in segment.stream(span, projection)? {
                 for e in exchanges? {
+                    let took = e.end_ns;
                     let taken = planner.takes(e);
-                    chunks.row(taken.is_some());
+                    chunks.row(taken.is_some(), took);
                     taken.map_or(Ok(()), &mut *keep)?;
                 }
             }

@@ -53,12 +53,13 @@ const ANSWER: [&str; 12] = [
 ];
 
 /// Beside the tensors, what a run keeps of a request.
-const REQUEST: [&str; 15] = [
+const REQUEST: [&str; 16] = [
     "recorder",
     "seq",
     "part",
     "last",
     "arrived_at",
+    "end_ns",
     "protocol",
     "model",
     "model_version",
