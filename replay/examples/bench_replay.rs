@@ -82,7 +82,7 @@ fn capture(dir: &Path, requests: usize, batch: usize, width: usize, each: usize)
 }
 
 /// Two sessions with the options of the ladder's stages (off, all), over all inputs, borrowed; prints
-/// CPU seconds of the loop alone.
+/// CPU seconds of the loops alone: of both, and of each.
 fn bare(library: &Path, model: &Path, dir: &Path) {
     let capture = Capture::open(Arc::new(Disk), dir).unwrap();
     let mut inputs = Vec::new();
@@ -105,7 +105,7 @@ fn bare(library: &Path, model: &Path, dir: &Path) {
         .with_telemetry(false)
         .build()
         .unwrap();
-    let mut seconds = 0.0;
+    let mut seconds = Vec::new();
     let stages = [
         (GraphOptimizationLevel::Disable, "1"),
         (GraphOptimizationLevel::All, "0"),
@@ -131,9 +131,15 @@ fn bare(library: &Path, model: &Path, dir: &Path) {
             let outputs = session.run(ort::inputs![input]).unwrap();
             std::hint::black_box(outputs[0].try_extract_tensor::<f32>().unwrap());
         }
-        seconds += cpu() - before;
+        seconds.push(cpu() - before);
     }
-    println!("{} {seconds}", inputs.len());
+    let each: Vec<String> = seconds.iter().map(f64::to_string).collect();
+    println!(
+        "{} {} {}",
+        inputs.len(),
+        seconds.iter().sum::<f64>(),
+        each.join(" ")
+    );
 }
 
 /// Every row as a stage process reads it; prints CPU seconds.

@@ -19,6 +19,7 @@
 )]
 
 pub mod capture;
+mod columns;
 pub mod digest;
 pub mod exchange;
 pub mod fuzz;

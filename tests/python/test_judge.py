@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from conftest import FIXTURE
 from junitparser import JUnitXml
@@ -83,3 +85,18 @@ def test_only_what_is_worse_than_the_baseline_fails(tmp_path) -> None:
     assert (alone.tests, alone.failures) == (2, 1)
     assert "--baseline" in run("judge", bad, "--baseline", tmp_path / "none", code=2)
 
+
+def test_strangers_read_the_files_of_a_run(tmp_path) -> None:
+    folder = replayed(tmp_path, "run", "int8-bad", code=None)
+    tables = {path.relative_to(folder).parts[0]: path for path in folder.glob("**/*.parquet")}
+    assert set(tables) == {"requests.parquet", "stages"}
+    for path in folder.glob("**/*.parquet"):
+        assert path.read_bytes().startswith(b"PAR1"), path
+        rows = pq.read_table(path).num_rows
+        assert duckdb.sql(f"select count(*) from '{path}'").fetchone() == (rows,)
+    (answers,) = folder.glob("stages/off/outputs/*.parquet")
+    for row in pq.read_table(answers).to_pylist():
+        (logits,) = row["outputs"]
+        assert (logits["datatype"], logits["shape"], len(logits["data"])) == ("FP32", [1, 10], 40)
+    query = f"select count(*), sum(octet_length(outputs[1].data)) from '{answers}'"
+    assert duckdb.sql(query).fetchone() == (898, 898 * 40)

@@ -61,6 +61,7 @@ def test_recorded_tensors_are_those_sent_and_footers_are_as_promised(programs, t
         assert row["protocol"] == ("oip-rest-binary" if index % 2 else "oip-rest")
     checked = set()
     for path in capture.glob("*.parquet"):
+        assert path.read_bytes().startswith(b"PAR1"), path
         footer = pq.ParquetFile(path).metadata
         for column in (footer.row_group(0).column(i) for i in range(footer.num_columns)):
             if column.path_in_schema in PAYLOADS:

@@ -69,7 +69,7 @@ pub(super) fn decode(batch: &RecordBatch, projection: Projection) -> Result<Vec<
     let status = numbers::<UInt16Type>(batch, "status")?;
     let grpc_status = numbers::<Int32Type>(batch, "grpc_status")?;
     let sample_rate = numbers::<Float64Type>(batch, "sample_rate")?;
-    let no_time = tensors_only.then_some(0);
+    let (no_time, no_end) = (tensors_only.then_some(0), tensors_only.then_some(0));
     let no_rate = tensors_only.then_some(1.0);
     let mut ulids = Ulids::default();
     each(batch.num_rows(), |i| {
@@ -83,7 +83,7 @@ pub(super) fn decode(batch: &RecordBatch, projection: Projection) -> Result<Vec<
             last: last.value(i),
             arrived_at_ns: or(no_time, &arrived, i, "arrived_at")?,
             first_byte_ns: first_byte[i],
-            end_ns: or(no_time, &end, i, "end_ns")?,
+            end_ns: or(no_end, &end, i, "end_ns")?,
             protocol: protocol.need(i)?.to_owned(),
             model: model.get(i),
             model_version: version.get(i),

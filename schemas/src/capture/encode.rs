@@ -235,7 +235,7 @@ fn append_payload(builder: &mut BinaryViewBuilder, data: Option<&Bytes>) -> Resu
 }
 
 /// Tensors with their data. Payload bytes are shared, not copied (values of at least 4 KiB).
-pub(crate) fn tensors<'a>(
+fn tensors<'a>(
     rows: impl Iterator<Item = Option<&'a [Tensor]>> + Clone,
 ) -> Result<ArrayRef, ArrowError> {
     let mut data = views();
@@ -250,7 +250,7 @@ pub(crate) fn tensors<'a>(
 }
 
 /// Tensors without their data.
-fn described_tensors<'a>(
+pub(crate) fn described_tensors<'a>(
     rows: impl Iterator<Item = Option<&'a [Tensor]>>,
 ) -> Result<ArrayRef, ArrowError> {
     let (lengths, columns) = descriptions(rows)?;

@@ -7,16 +7,14 @@
 use std::sync::Arc;
 
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
-use parquet::file::metadata::{
-    FileMetaData, KeyValue, ParquetMetaData, ParquetMetaDataBuilder, ParquetMetaDataReader,
-    ParquetMetaDataWriter, RowGroupMetaData,
-};
+use parquet::file::metadata::{KeyValue, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 use ulid::Ulid;
 
 use super::extent::lies_before;
-use super::schema::STORED;
+use super::schema::{COLUMNS, STORED};
 use super::span::SpanDigest;
 use super::{FORMAT_VERSION, Ledger};
+use crate::columns::footer;
 use crate::storage::ReadFile;
 use crate::xxh3::hash64;
 
@@ -71,21 +69,10 @@ pub(super) fn write(
     note: &FooterNote,
     start: u64,
 ) -> Result<Vec<u8>, parquet::errors::ParquetError> {
-    let rows = row_groups.iter().map(RowGroupMetaData::num_rows).sum();
     let mut pairs = pairs(note);
     pairs.push(KeyValue::new(OFFSET.to_owned(), start.to_string()));
     pairs.push(KeyValue::new(SELF.to_owned(), UNSIGNED.to_owned()));
-    let schema = row_groups
-        .first()
-        .expect("a footer is written after a row group, never before the first")
-        .schema_descr_ptr();
-    let created = concat!("inferdiff ", env!("CARGO_PKG_VERSION")).to_owned();
-    let file = FileMetaData::new(2, rows, Some(created), Some(pairs), schema, None);
-    let metadata = ParquetMetaDataBuilder::new(file)
-        .set_row_groups(row_groups.to_vec())
-        .build();
-    let mut out = Vec::with_capacity(4096 * (row_groups.len() + 1));
-    ParquetMetaDataWriter::new(&mut out, &metadata).finish()?;
+    let mut out = footer(row_groups, &COLUMNS, pairs)?;
     let signature = format!("{:016x}", hash64(&out));
     let at = signature_at(&out).expect("the pair was put into this footer just above");
     out[at..at + signature.len()].copy_from_slice(signature.as_bytes());

@@ -20,9 +20,7 @@ mod footers;
 mod key;
 mod layout;
 mod ledger;
-mod levels;
 mod meta;
-mod pages;
 mod reader;
 mod recovery;
 mod row_group;
@@ -37,7 +35,7 @@ mod writer;
 
 // For run files that keep outputs in the same `list<tensor>` column (`run::outputs`).
 pub(crate) use decode::{Ulids, tensors as decode_tensors};
-pub(crate) use encode::tensors as encode_tensors;
+pub(crate) use encode::described_tensors;
 pub(crate) use schema::tensor_list;
 
 pub use buffer::weight;

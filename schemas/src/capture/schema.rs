@@ -8,6 +8,8 @@ use parquet::basic::Compression;
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::{ColumnPath, SchemaDescPtr};
 
+use crate::columns::CREATED_BY;
+
 /// Leaf paths of the columns that carry payload bytes, as a Parquet footer spells them.
 pub const PAYLOAD_COLUMNS: [&str; 4] = [
     "inputs.list.item.data",
@@ -53,9 +55,9 @@ pub(super) fn tensor_fields(payload: Option<&DataType>) -> Fields {
     described.into_iter().chain(data).collect()
 }
 
-/// The type of `inputs` and `outputs`, payloads as `payload`.
-pub(crate) fn tensor_list(payload: &DataType) -> DataType {
-    list(DataType::Struct(tensor_fields(Some(payload))))
+/// The type of `inputs` and `outputs`, payloads as `payload` or left out.
+pub(crate) fn tensor_list(payload: Option<&DataType>) -> DataType {
+    list(DataType::Struct(tensor_fields(payload)))
 }
 
 pub(super) fn message_fields() -> Fields {
@@ -77,7 +79,7 @@ pub(super) fn header_fields() -> Fields {
 
 fn schema(payload: Option<&DataType>) -> Schema {
     let time = DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()));
-    let tensors = || list(DataType::Struct(tensor_fields(payload)));
+    let tensors = || tensor_list(payload);
     let body = |name| payload.map(|payload| Field::new(name, payload.clone(), true));
     let messages = || list(DataType::Struct(message_fields()));
     let headers = || list(DataType::Struct(header_fields()));
@@ -133,7 +135,7 @@ fn schema(payload: Option<&DataType>) -> Schema {
 /// have to be repeated in each. Row groups end only where a checkpoint ends them.
 pub(super) fn properties() -> WriterProperties {
     let base = WriterProperties::builder()
-        .set_created_by(concat!("inferdiff ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(CREATED_BY.to_owned())
         .set_compression(Compression::SNAPPY)
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_statistics_truncate_length(Some(32))

@@ -11,12 +11,13 @@ use super::buffer::Buffer;
 use super::encrypted::Encrypted;
 use super::footer::{self, FooterNote};
 use super::key::CaptureKey;
-use super::pages::Output;
+
 use super::row_group::RowGroups;
 use super::span::Hasher;
 use super::turns::Turns;
 use super::{CaptureError, Layout, Ledger};
 use crate::Exchange;
+use crate::columns::Output;
 use crate::storage::{Storage, WriteFile};
 
 /// Bytes hashed and then written while they are still in the processor's cache.

@@ -17,6 +17,8 @@ use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::unpublished::Unpublished;
+use crate::columns::CREATED_BY;
 use crate::storage::{Chunks, DiskRead, ReadFile, batch_rows};
 
 /// Why a file of a run could not be written or read.
@@ -43,7 +45,7 @@ impl RunFileError {
         }
     }
 
-    fn io(action: &'static str, path: &Path, e: &std::io::Error) -> Self {
+    pub(super) fn io(action: &'static str, path: &Path, e: &std::io::Error) -> Self {
         let missing = e.kind() == std::io::ErrorKind::NotFound;
         Self {
             missing,
@@ -84,55 +86,51 @@ pub(super) struct TableForm {
     pub row_group_rows: usize,
     /// Leaf paths whose values repeat, for which a dictionary pays.
     pub repeated: &'static [&'static str],
-    /// Leaf paths of incompressible bytes.
-    pub payload: &'static [&'static str],
 }
 
 impl TableForm {
     pub const PLAIN: Self = Self {
         row_group_rows: 1 << 16,
         repeated: &[],
-        payload: &[],
     };
-}
 
-/// A Parquet file that grows batch by batch and is not there before it is committed.
-pub(super) struct TableWriter {
-    path: PathBuf,
-    schema: SchemaRef,
-    writer: ArrowWriter<File>,
-    /// `None` once it is committed.
-    temporary: Option<PathBuf>,
-}
-
-impl TableWriter {
-    /// Begins a file; it is not there before [`Self::commit`].
-    pub fn create(path: &Path, schema: &SchemaRef, form: &TableForm) -> Result<Self, RunFileError> {
+    /// The writer's properties.
+    pub fn properties(&self) -> WriterProperties {
         let leaf =
             |path: &str| ColumnPath::from(path.split('.').map(str::to_owned).collect::<Vec<_>>());
         let base = WriterProperties::builder()
-            .set_created_by(concat!("inferdiff ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_created_by(CREATED_BY.to_owned())
             .set_compression(Compression::SNAPPY)
             .set_dictionary_enabled(false)
             // Whole files are read: nobody prunes by bounds or looks for a page.
             .set_statistics_enabled(EnabledStatistics::None)
             .set_offset_index_disabled(true)
             .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-            .set_max_row_group_row_count(Some(form.row_group_rows));
-        let base = form.repeated.iter().fold(base, |b, path| {
+            .set_max_row_group_row_count(Some(self.row_group_rows));
+        let properties = self.repeated.iter().fold(base, |b, path| {
             b.set_column_dictionary_enabled(leaf(path), true)
         });
-        let properties = form.payload.iter().fold(base, |b, path| {
-            b.set_column_compression(leaf(path), Compression::UNCOMPRESSED)
-        });
-        let (file, temporary) = begin(path)?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(properties.build()))
-            .map_err(|e| RunFileError::new("write", path, e))?;
+        properties.build()
+    }
+}
+
+/// A Parquet file that grows batch by batch and is not there before it is committed.
+pub(super) struct TableWriter {
+    schema: SchemaRef,
+    writer: ArrowWriter<File>,
+    unpublished: Unpublished,
+}
+
+impl TableWriter {
+    /// Begins a file; it is not there before [`Self::commit`].
+    pub fn create(path: &Path, schema: &SchemaRef, form: &TableForm) -> Result<Self, RunFileError> {
+        let (file, unpublished) = Unpublished::begin(path)?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(form.properties()))
+            .map_err(|e| unpublished.error(e))?;
         Ok(Self {
-            path: path.to_owned(),
             schema: Arc::clone(schema),
             writer,
-            temporary: Some(temporary),
+            unpublished,
         })
     }
 
@@ -141,34 +139,17 @@ impl TableWriter {
         RecordBatch::try_new(Arc::clone(&self.schema), columns)
             .map_err(parquet::errors::ParquetError::from)
             .and_then(|batch| self.writer.write(&batch))
-            .map_err(|e| RunFileError::new("write", &self.path, e))
-    }
-
-    /// An error of this file.
-    pub fn error(&self, why: impl ToString) -> RunFileError {
-        RunFileError::new("write", &self.path, why)
+            .map_err(|e| self.unpublished.error(e))
     }
 
     /// Completes the file, makes it durable and gives it its name.
     pub fn commit(mut self) -> Result<(), RunFileError> {
-        let fail = |e: parquet::errors::ParquetError| RunFileError::new("write", &self.path, e);
-        self.writer.finish().map_err(fail)?;
+        let written = self.writer.finish();
+        written.map_err(|e| self.unpublished.error(e))?;
         self.writer
             .sync()
-            .map_err(|e| RunFileError::io("write", &self.path, &e))?;
-        let temporary = self.temporary.as_ref().expect("it is committed only here");
-        publish(self.writer.inner(), temporary, &self.path)?;
-        self.temporary = None;
-        Ok(())
-    }
-}
-
-impl Drop for TableWriter {
-    fn drop(&mut self) {
-        if let Some(temporary) = &self.temporary {
-            // The error that matters was told already.
-            let _ = std::fs::remove_file(temporary);
-        }
+            .map_err(|e| self.unpublished.failed(&e))?;
+        self.unpublished.publish(self.writer.inner())
     }
 }
 
@@ -267,31 +248,7 @@ fn commit(
     path: &Path,
     write: impl FnOnce(&mut File) -> Result<(), RunFileError>,
 ) -> Result<(), RunFileError> {
-    let (mut file, temporary) = begin(path)?;
-    let written = write(&mut file).and_then(|()| publish(&file, &temporary, path));
-    if written.is_err() {
-        // The error that matters is the first one.
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written
-}
-
-/// A new file beside the one that it will become.
-fn begin(path: &Path) -> Result<(File, PathBuf), RunFileError> {
-    let io = |e: std::io::Error| RunFileError::io("write", path, &e);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(io)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
-    let file = File::create(&temporary).map_err(io)?;
-    Ok((file, temporary))
-}
-
-/// Makes the file durable and gives it its name.
-fn publish(file: &File, temporary: &Path, path: &Path) -> Result<(), RunFileError> {
-    let io = |e: std::io::Error| RunFileError::io("write", path, &e);
-    let folder = path.parent().unwrap_or(Path::new("."));
-    file.sync_data().map_err(io)?;
-    std::fs::rename(temporary, path).map_err(io)?;
-    File::open(folder).and_then(|d| d.sync_all()).map_err(io)
+    let (mut file, unpublished) = Unpublished::begin(path)?;
+    write(&mut file)?;
+    unpublished.publish(&file)
 }

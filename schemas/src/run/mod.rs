@@ -23,6 +23,7 @@ pub mod manifest;
 pub mod outputs;
 pub mod probes;
 pub mod requests;
+mod unpublished;
 pub mod verdicts;
 
 pub use comparison_file::{ComparisonColumns, ComparisonWriter, read_comparisons};

@@ -1,19 +1,27 @@
 //! `outputs/*.parquet`: answers in the same `list<tensor>` column as a capture's.
 
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::builder::{StringBuilder, UInt64Builder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_array::{Array, ArrayRef, RecordBatch};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::KeyValue;
+use parquet::schema::types::SchemaDescPtr;
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{RowReader, TableForm, TableReader, TableWriter};
-use crate::capture::{Ulids, decode_tensors, encode_tensors, tensor_list};
+use super::files::{RowReader, TableForm, TableReader};
+use super::unpublished::Unpublished;
+use crate::capture::{Ulids, decode_tensors, described_tensors, tensor_list};
+use crate::columns::{Chunk, Described, Output, Pages, RowGroupColumns, footer, tensor_slots};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -27,7 +35,7 @@ pub struct StoredAnswer {
     pub answer: Result<Vec<Tensor>, String>,
 }
 
-fn schema(payload: &DataType) -> SchemaRef {
+fn schema(payload: Option<&DataType>) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("recorder", DataType::Utf8, false),
         Field::new("seq", DataType::UInt64, false),
@@ -36,8 +44,21 @@ fn schema(payload: &DataType) -> SchemaRef {
     ]))
 }
 
-/// Payloads are views on both ways: bytes are neither copied into the writer nor out of the reader.
-static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
+/// What readers see.
+static STORED: LazyLock<SchemaRef> = LazyLock::new(|| schema(Some(&DataType::LargeBinary)));
+
+/// What our own reader reads: payloads are views of the file's pages.
+static VIEWS: LazyLock<SchemaRef> = LazyLock::new(|| schema(Some(&DataType::BinaryView)));
+
+/// What goes through the general writer.
+static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| schema(None));
+
+static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
+    let columns = ArrowSchemaConverter::new().convert(&STORED);
+    Arc::new(columns.expect("every type of the schema has a Parquet type"))
+});
+
+const PAYLOAD: &str = "outputs.list.item.data";
 
 const FORM: TableForm = TableForm {
     repeated: &[
@@ -48,19 +69,55 @@ const FORM: TableForm = TableForm {
         "outputs.list.item.message",
         "outputs.list.item.shape.list.item",
     ],
-    payload: &["outputs.list.item.data"],
     ..TableForm::PLAIN
 };
 
-/// Answers are encoded once so many are buffered, or once they hold so many bytes.
+/// Answers are written once so many are held, or once they hold so many bytes: still in the second-level
+/// cache, most of them.
 const BATCH_ROWS: usize = 1024;
-const BATCH_BYTES: usize = 1 << 20;
+const BATCH_BYTES: usize = 256 << 10;
 
-/// Writes one file of answers, batch by batch: memory does not grow with the rows.
+/// Writes one file of answers: payloads go to it a page at a time, and what describes them is in memory
+/// until the row group ends.
 pub struct OutputWriter {
-    table: TableWriter,
+    file: Sink,
+    unpublished: Unpublished,
+    described: Described,
+    group: Option<Group>,
+    gathered: Vec<u8>,
     rows: Vec<StoredAnswer>,
     bytes: usize,
+}
+
+/// A row group that grows.
+struct Group {
+    start: u64,
+    payloads: Chunk,
+    columns: RowGroupColumns,
+    rows: usize,
+}
+
+struct Sink {
+    file: File,
+    written: u64,
+}
+
+impl Output for Sink {
+    fn position(&self) -> u64 {
+        self.written
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Run files have no digests,
+    fn end_piece(&mut self) {}
+
+    /// and a replay has nobody to give way to.
+    fn pause(&mut self) {}
 }
 
 impl OutputWriter {
@@ -69,8 +126,14 @@ impl OutputWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
+        let (file, unpublished) = Unpublished::begin(path)?;
+        let described = Described::new(DESCRIBED.clone(), COLUMNS.clone(), FORM.properties());
         Ok(Self {
-            table: TableWriter::create(path, &SCHEMA, &FORM)?,
+            file: Sink { file, written: 0 },
+            described: described.map_err(|e| unpublished.error(e))?,
+            unpublished,
+            group: None,
+            gathered: Vec::new(),
             rows: Vec::new(),
             bytes: 0,
         })
@@ -85,7 +148,8 @@ impl OutputWriter {
         self.bytes += data.map(Bytes::len).sum::<usize>();
         self.rows.push(row);
         if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
-            self.flush()?;
+            let written = self.flush();
+            written.map_err(|e| self.unpublished.error(e))?;
         }
         Ok(())
     }
@@ -95,34 +159,94 @@ impl OutputWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn commit(mut self) -> Result<(), RunFileError> {
-        self.flush()?;
-        self.table.commit()
+        let written = self.finish();
+        written.map_err(|e| self.unpublished.error(e))?;
+        self.unpublished.publish(&self.file.file)
     }
 
-    fn flush(&mut self) -> Result<(), RunFileError> {
-        let (mut recorder, mut seq, mut error) = (
-            StringBuilder::new(),
-            UInt64Builder::new(),
-            StringBuilder::new(),
+    fn finish(&mut self) -> Result<(), ParquetError> {
+        self.flush()?;
+        self.end_group()?;
+        self.described.begin_file(&mut self.file)?;
+        let schema = KeyValue::new(
+            ARROW_SCHEMA_META_KEY.to_owned(),
+            encode_arrow_schema(&STORED),
         );
-        let mut text = [0; ulid::ULID_LEN];
-        for row in &self.rows {
-            recorder.append_value(row.recorder.array_to_str(&mut text));
-            seq.append_value(row.seq);
-            error.append_option(row.answer.as_ref().err());
+        let footer = footer(self.described.written(), &COLUMNS, vec![schema])?;
+        Ok(self.file.append(&footer)?)
+    }
+
+    fn flush(&mut self) -> Result<(), ParquetError> {
+        if self.rows.is_empty() {
+            return Ok(());
         }
-        let tensors = encode_tensors(self.rows.iter().map(|r| r.answer.as_deref().ok()))
-            .map_err(|e| self.table.error(e))?;
-        self.table.write(vec![
-            Arc::new(recorder.finish()),
-            Arc::new(seq.finish()),
-            tensors,
-            Arc::new(error.finish()),
-        ])?;
+        let group = match &mut self.group {
+            Some(group) => group,
+            none => none.insert(Group::begin(&self.described, &mut self.file)?),
+        };
+        let mut pages = Pages::new(&mut self.file, &mut group.payloads, &mut self.gathered);
+        let mut entries = Vec::new();
+        for row in &self.rows {
+            tensor_slots(row.answer.as_deref().ok(), &mut entries);
+            entries.drain(..).try_for_each(|entry| pages.push(entry))?;
+        }
+        pages.end()?;
+        group.columns.write(&described(&self.rows)?)?;
+        group.rows += self.rows.len();
         self.rows.clear();
         self.bytes = 0;
+        if group.rows >= FORM.row_group_rows {
+            self.end_group()?;
+        }
         Ok(())
     }
+
+    fn end_group(&mut self) -> Result<(), ParquetError> {
+        let Some(group) = self.group.take() else {
+            return Ok(());
+        };
+        let payloads = vec![group.payloads.end(&self.file)?];
+        self.described
+            .end(&mut self.file, group.columns, payloads, group.start)
+    }
+}
+
+impl Group {
+    fn begin(described: &Described, file: &mut Sink) -> Result<Self, ParquetError> {
+        described.begin_file(file)?;
+        let columns = COLUMNS.columns();
+        let payload = columns.iter().find(|c| c.path().string() == PAYLOAD);
+        let payload = payload.expect("the schema has a column of payloads");
+        Ok(Self {
+            start: file.position(),
+            payloads: Chunk::begin(payload.clone(), file),
+            columns: described.begin()?,
+            rows: 0,
+        })
+    }
+}
+
+/// What describes answers.
+fn described(rows: &[StoredAnswer]) -> Result<RecordBatch, ArrowError> {
+    let (mut recorder, mut seq, mut error) = (
+        StringBuilder::new(),
+        UInt64Builder::new(),
+        StringBuilder::new(),
+    );
+    let mut text = [0; ulid::ULID_LEN];
+    for row in rows {
+        recorder.append_value(row.recorder.array_to_str(&mut text));
+        seq.append_value(row.seq);
+        error.append_option(row.answer.as_ref().err());
+    }
+    let tensors = described_tensors(rows.iter().map(|r| r.answer.as_deref().ok()))?;
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(recorder.finish()),
+        Arc::new(seq.finish()),
+        tensors,
+        Arc::new(error.finish()),
+    ];
+    RecordBatch::try_new(DESCRIBED.clone(), columns)
 }
 
 /// Reads one file of answers in the order they were written, a few at a time.
@@ -136,7 +260,7 @@ impl OutputReader {
     /// # Errors
     /// [`RunFileError`].
     pub fn open(path: &Path) -> Result<Self, RunFileError> {
-        let table = TableReader::open(path, &SCHEMA, None)?;
+        let table = TableReader::open(path, &VIEWS, None)?;
         Ok(Self {
             rows: RowReader::new(table),
         })
@@ -152,7 +276,7 @@ impl Iterator for OutputReader {
 }
 
 fn decode(batch: &RecordBatch) -> Result<Vec<StoredAnswer>, String> {
-    let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
+    let column = |name: &str| batch.column_by_name(name).expect("read with VIEWS");
     let (recorder, error) = (column("recorder").as_string::<i32>(), column("error"));
     let (seq, error) = (column("seq"), error.as_string::<i32>());
     let seq = seq.as_primitive::<UInt64Type>();

@@ -1,4 +1,4 @@
-//! Column chunks of payloads, written straight from the bytes that the proxy read.
+//! Column chunks of payloads, written straight from the bytes that the proxy or an engine gave.
 //!
 //! A payload is in memory once already. The general writer would copy it into a page and the page
 //! into its buffers; here a page is a header, levels, and the values themselves. Pages are version 1,
@@ -12,7 +12,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::levels::{self, varint};
-use crate::exchange::Exchange;
+use super::signed;
 use crate::tensor::Tensor;
 
 /// Values below this length are gathered before they are written: a call costs more than the copy.
@@ -26,28 +26,17 @@ const PAGE: u64 = 512 << 10;
 const LONGEST_PAGE: u64 = 64 << 20;
 
 /// One entry of a payload column.
-pub(super) struct Slot<'a> {
+pub(crate) struct Slot<'a> {
     /// 0 begins a row.
     repetition: u8,
     definition: u8,
     data: Option<&'a [u8]>,
 }
 
-/// The column of the inputs' payloads.
-pub(super) const INPUTS: &str = "inputs.list.item.data";
-
-/// The entries of column `leaf` (one of [`super::PAYLOAD_COLUMNS`]) that one exchange gives.
-pub(super) fn slots<'a>(leaf: &str, exchange: &'a Exchange, out: &mut Vec<Slot<'a>>) {
-    match leaf {
-        INPUTS => tensors(exchange.inputs.as_deref(), out),
-        "outputs.list.item.data" => tensors(exchange.outputs.as_deref(), out),
-        "request_body" => body(exchange.request_body.as_deref(), out),
-        _ => body(exchange.response_body.as_deref(), out),
-    }
-}
-
+/// The entries of a column of tensors' payloads that one row gives.
+///
 /// Definition levels: 0 no list, 1 an empty one, 2 an entry without data, 3 data.
-fn tensors<'a>(tensors: Option<&'a [Tensor]>, out: &mut Vec<Slot<'a>>) {
+pub(crate) fn tensor_slots<'a>(tensors: Option<&'a [Tensor]>, out: &mut Vec<Slot<'a>>) {
     let row = |definition| Slot {
         repetition: 0,
         definition,
@@ -64,16 +53,17 @@ fn tensors<'a>(tensors: Option<&'a [Tensor]>, out: &mut Vec<Slot<'a>>) {
     }
 }
 
-fn body<'a>(data: Option<&'a [u8]>, out: &mut Vec<Slot<'a>>) {
-    out.push(Slot {
+/// The entry of a column of bodies that one row gives.
+pub(crate) fn body_slot(data: Option<&[u8]>) -> Slot<'_> {
+    Slot {
         repetition: 0,
         definition: u8::from(data.is_some()),
         data,
-    });
+    }
 }
 
 /// Where a chunk is written to.
-pub(super) trait Output {
+pub(crate) trait Output {
     /// Bytes written so far: the offset of the next one.
     fn position(&self) -> u64;
     /// Appends `bytes`.
@@ -84,29 +74,65 @@ pub(super) trait Output {
     fn pause(&mut self);
 }
 
-/// Writes one column chunk, page by page, while its entries come. Payload bytes go to `out` without a
-/// copy of them (values of at least 16 KiB).
-pub(super) struct ChunkWriter<'a, 'o, O> {
-    out: &'o mut O,
+/// One column chunk that grows page by page.
+pub(crate) struct Chunk {
     column: ColumnDescPtr,
-    gathered: &'o mut Vec<u8>,
-    page: Vec<Slot<'a>>,
-    bytes: u64,
     entries: u64,
     start: u64,
 }
 
-impl<'a, 'o, O: Output> ChunkWriter<'a, 'o, O> {
-    pub fn new(out: &'o mut O, column: ColumnDescPtr, gathered: &'o mut Vec<u8>) -> Self {
+impl Chunk {
+    /// A chunk of `column` that begins where `out` stands.
+    pub fn begin(column: ColumnDescPtr, out: &impl Output) -> Self {
+        Self {
+            column,
+            entries: 0,
+            start: out.position(),
+        }
+    }
+
+    /// Payload bytes so far, with what is beside them in pages.
+    pub fn bytes(&self, out: &impl Output) -> u64 {
+        out.position() - self.start
+    }
+
+    /// Ends the chunk, which has an entry for each row at least, and ends where `out` stands.
+    ///
+    /// # Errors
+    /// None that is known: of the metadata's builder.
+    pub fn end(self, out: &impl Output) -> Result<ColumnChunkMetaData> {
+        let length = signed(self.bytes(out));
+        ColumnChunkMetaData::builder(self.column)
+            .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_num_values(signed(self.entries))
+            .set_data_page_offset(signed(self.start))
+            .set_total_compressed_size(length)
+            .set_total_uncompressed_size(length)
+            .build()
+    }
+}
+
+/// Writes pages of a chunk while their entries come. Payload bytes go to `out` without a copy of them
+/// (values of at least 16 KiB).
+pub(crate) struct Pages<'a, 'o, O> {
+    out: &'o mut O,
+    chunk: &'o mut Chunk,
+    gathered: &'o mut Vec<u8>,
+    page: Vec<Slot<'a>>,
+    bytes: u64,
+}
+
+impl<'a, 'o, O: Output> Pages<'a, 'o, O> {
+    /// `gathered`: room for small values; what is in it is dropped.
+    pub fn new(out: &'o mut O, chunk: &'o mut Chunk, gathered: &'o mut Vec<u8>) -> Self {
         gathered.clear();
         Self {
-            start: out.position(),
             out,
-            column,
+            chunk,
             gathered,
             page: Vec::new(),
             bytes: 0,
-            entries: 0,
         }
     }
 
@@ -120,7 +146,6 @@ impl<'a, 'o, O: Output> ChunkWriter<'a, 'o, O> {
             self.end_page()?;
         }
         self.bytes += slot.data.map_or(0, |data| 4 + data.len() as u64);
-        self.entries += 1;
         self.page.push(slot);
         Ok(())
     }
@@ -130,28 +155,20 @@ impl<'a, 'o, O: Output> ChunkWriter<'a, 'o, O> {
         self.out.pause();
     }
 
-    fn end_page(&mut self) -> Result<()> {
-        write_page(self.out, &self.column, &self.page, self.gathered)?;
-        self.page.clear();
-        self.bytes = 0;
-        Ok(())
-    }
-
-    /// Ends the chunk, which has an entry for each row at least.
+    /// Ends the last page. The next entry of the chunk must begin a row.
     ///
     /// # Errors
     /// As [`Self::push`].
-    pub fn end(mut self) -> Result<ColumnChunkMetaData> {
-        self.end_page()?;
-        let length = signed(self.out.position() - self.start);
-        ColumnChunkMetaData::builder(self.column)
-            .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
-            .set_compression(Compression::UNCOMPRESSED)
-            .set_num_values(signed(self.entries))
-            .set_data_page_offset(signed(self.start))
-            .set_total_compressed_size(length)
-            .set_total_uncompressed_size(length)
-            .build()
+    pub fn end(mut self) -> Result<()> {
+        self.end_page()
+    }
+
+    fn end_page(&mut self) -> Result<()> {
+        write_page(self.out, &self.chunk.column, &self.page, self.gathered)?;
+        self.chunk.entries += self.page.len() as u64;
+        self.page.clear();
+        self.bytes = 0;
+        Ok(())
     }
 }
 
@@ -226,9 +243,4 @@ fn bits(max_level: i16) -> usize {
 fn too_long(size: usize) -> io::Error {
     let why = format!("a page of {size} bytes is longer than Parquet can say (2 GiB)");
     io::Error::new(io::ErrorKind::InvalidInput, why)
-}
-
-/// Offsets and lengths as Parquet's metadata has them.
-pub(super) fn signed(n: u64) -> i64 {
-    i64::try_from(n).expect("a file has less than 2^63 bytes")
 }

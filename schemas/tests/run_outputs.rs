@@ -1,0 +1,87 @@
+//! Answers of a run come back as they were kept.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    reason = "a test may fail loudly, and its numbers are small"
+)]
+
+mod common;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use common::any_exchange;
+use inferdiff_schemas::run::outputs::{OutputReader, OutputWriter, StoredAnswer};
+use inferdiff_schemas::{Datatype, Tensor};
+use proptest::prelude::*;
+use ulid::Ulid;
+
+fn written(path: &Path, answers: &[StoredAnswer]) -> Vec<StoredAnswer> {
+    let mut writer = OutputWriter::create(path).unwrap();
+    for answer in answers {
+        writer.push(answer.clone()).unwrap();
+    }
+    assert!(!path.exists(), "it is there before it is whole");
+    writer.commit().unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    OutputReader::open(path)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
+}
+
+fn answer(seq: u64, bytes: usize) -> StoredAnswer {
+    let data: Vec<u8> = (0..bytes).map(|i| (i as u64 * 7 + seq) as u8).collect();
+    let shape = vec![bytes as i64];
+    StoredAnswer {
+        recorder: Ulid::from_parts(1, 1),
+        seq,
+        answer: Ok(vec![
+            Tensor::inline("y", Datatype::Uint8, shape, Bytes::from(data)).unwrap(),
+        ]),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn any_answers_come_back(
+        exchanges in prop::collection::vec(any_exchange(Ulid::from_parts(1, 1)), 0..20),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let answers: Vec<StoredAnswer> = exchanges.into_iter().map(|e| StoredAnswer {
+            recorder: e.recorder,
+            seq: e.seq,
+            answer: e.outputs.ok_or_else(|| e.error.unwrap_or_default()),
+        }).collect();
+        prop_assert_eq!(written(&dir.path().join("a.parquet"), &answers), answers);
+    }
+
+    #[test]
+    fn answers_of_any_size_come_back(
+        sizes in prop::collection::vec(prop_oneof![0_usize..300, 10_000..40_000_usize, 200_000..900_000_usize], 1..12),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let answers: Vec<_> = sizes.iter().zip(0..).map(|(&n, seq)| answer(seq, n)).collect();
+        prop_assert_eq!(written(&dir.path().join("a.parquet"), &answers), answers);
+    }
+}
+
+#[test]
+fn more_answers_than_a_row_group_holds_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let answers: Vec<_> = (0..70_000).map(|seq| answer(seq, 8)).collect();
+    assert!(written(&dir.path().join("a.parquet"), &answers) == answers);
+}
+
+#[test]
+fn a_writer_that_is_given_up_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = OutputWriter::create(&dir.path().join("a.parquet")).unwrap();
+    writer.push(answer(0, 1 << 20)).unwrap();
+    drop(writer);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
