@@ -54,7 +54,16 @@ impl Outcome {
 
     /// The outcome of that stored name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|o| o.name() == name)
+        Some(match name {
+            "complete" => Self::Complete,
+            "client_cancelled" => Self::ClientCancelled,
+            "upstream_reset" => Self::UpstreamReset,
+            "upstream_unreachable" => Self::UpstreamUnreachable,
+            "truncated" => Self::Truncated,
+            "error_in_stream" => Self::ErrorInStream,
+            "refused" => Self::Refused,
+            _ => return None,
+        })
     }
 }
 

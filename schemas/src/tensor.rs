@@ -73,7 +73,23 @@ impl Datatype {
 
     /// The datatype of that exact (upper-case) protocol name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|d| d.name() == name)
+        Some(match name {
+            "BOOL" => Self::Bool,
+            "UINT8" => Self::Uint8,
+            "UINT16" => Self::Uint16,
+            "UINT32" => Self::Uint32,
+            "UINT64" => Self::Uint64,
+            "INT8" => Self::Int8,
+            "INT16" => Self::Int16,
+            "INT32" => Self::Int32,
+            "INT64" => Self::Int64,
+            "FP16" => Self::Fp16,
+            "BF16" => Self::Bf16,
+            "FP32" => Self::Fp32,
+            "FP64" => Self::Fp64,
+            "BYTES" => Self::Bytes,
+            _ => return None,
+        })
     }
 
     /// Bytes per element; `None` for [`Datatype::Bytes`], whose elements vary.
@@ -139,7 +155,14 @@ impl Payload {
 
     /// The payload kind of that stored name.
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|p| p.name() == name)
+        Some(match name {
+            "inline" => Self::Inline,
+            "shm" => Self::Shm,
+            "hashed" => Self::Hashed,
+            "dropped" => Self::Dropped,
+            "over_limit" => Self::OverLimit,
+            _ => return None,
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What a stage replays, chunk after chunk, decoded by one thread ahead of the engine.
+//! What a stage replays, chunk after chunk, read by one thread ahead of the engine.
 
 use std::iter::once;
 use std::sync::Arc;
@@ -8,18 +8,19 @@ use inferdiff_schemas::capture::{Capture, CaptureError, Projection};
 use inferdiff_schemas::run::manifest::Chunk;
 
 use super::ahead::{Ahead, ahead};
-use crate::source;
+use crate::source::{self, Pending};
 
 /// The chunks of a stage, in their order.
 ///
-/// One thread reads all of them: the next chunk is decoded while this one is committed, and what a
-/// thread holds of memory when it ends would be lost to the next.
+/// One thread reads all of them: the next chunk is read while this one is committed, and what a thread
+/// holds of memory when it ends would be lost to the next. It reads and decompresses; exchanges, which are
+/// many small pieces of memory, are made by the thread that uses and frees them.
 pub(super) struct Reading {
     pieces: Ahead<Piece>,
 }
 
 enum Piece {
-    Exchanges(Result<Vec<Exchange>, CaptureError>),
+    Batch(Result<Pending, CaptureError>),
     /// The chunk has no more.
     End,
 }
@@ -35,25 +36,26 @@ impl Reading {
         projection: Projection,
     ) -> std::io::Result<Self> {
         let pieces = chunks.into_iter().flat_map(move |chunk| {
-            let (batches, error) = match source::exchanges(&capture, &chunk, projection) {
+            let (batches, error) = match source::batches(&capture, &chunk, projection) {
                 Ok(batches) => (Some(batches), None),
                 Err(e) => (None, Some(Err(e))),
             };
             let batches = batches.into_iter().flatten().chain(error);
-            batches.map(Piece::Exchanges).chain(once(Piece::End))
+            batches.map(Piece::Batch).chain(once(Piece::End))
         });
         Ok(Self {
             pieces: ahead(pieces)?,
         })
     }
 
-    /// The exchanges of the next chunk, in order. They must be taken to their end before those of the
-    /// chunk after it; an error ends them.
-    pub fn chunk(&mut self) -> impl Iterator<Item = Result<Exchange, CaptureError>> + '_ {
-        each(self.pieces.by_ref().map_while(|piece| match piece {
-            Piece::Exchanges(batch) => Some(batch),
+    /// The exchanges of the next chunk, in order, a few at a time. They must be taken to their end before
+    /// those of the chunk after it; an error ends them.
+    pub fn chunk(&mut self) -> impl Iterator<Item = Result<Vec<Exchange>, CaptureError>> + '_ {
+        let batches = self.pieces.by_ref().map_while(|piece| match piece {
+            Piece::Batch(batch) => Some(batch),
             Piece::End => None,
-        }))
+        });
+        batches.flat_map(source::decoded)
     }
 }
 

@@ -299,15 +299,16 @@ impl<'a> Replay<'a> {
         let mut rows = ComparisonWriter::create(&comparisons)?;
         let outputs = self.layout.outputs(&self.folder, &chunk.name);
         let mut kept = OutputWriter::create(&outputs)?;
-        for exchange in reading.chunk() {
-            let exchange = exchange.map_err(|e| unreadable(self.manifest, &e))?;
-            if careful {
-                let id = Exchange::id_of(exchange.recorder, exchange.seq);
-                tell(&StageMessage::At { id });
+        for exchanges in reading.chunk() {
+            for exchange in &exchanges.map_err(|e| unreadable(self.manifest, &e))? {
+                if careful {
+                    let id = Exchange::id_of(exchange.recorder, exchange.seq);
+                    tell(&StageMessage::At { id });
+                }
+                pulse.begin(exchange);
+                self.exchange(exchange, &mut reference, &mut rows, &mut kept)?;
+                pulse.end();
             }
-            pulse.begin(&exchange);
-            self.exchange(&exchange, &mut reference, &mut rows, &mut kept)?;
-            pulse.end();
         }
         kept.commit()?;
         // Last, because it is the mark of a committed chunk.

@@ -1,9 +1,10 @@
 //! What is committed together: neighbouring row groups of a segment, put together and read again.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use inferdiff_schemas::Exchange;
-use inferdiff_schemas::capture::{Capture, CaptureError, Projection, Segment};
+use inferdiff_schemas::capture::{Batch, Capture, CaptureError, Projection, Segment};
 use inferdiff_schemas::run::manifest::Chunk;
 
 /// How many exchanges are committed together, unless one row group holds more. What comes with a commit
@@ -128,37 +129,96 @@ fn piece(segment: &Segment, row_group: usize) -> Chunk {
     }
 }
 
-/// The exchanges of a chunk, in order, a few at a time. Row groups of which none is replayed are not
-/// read.
+/// Rows that are decoded at a time: their exchanges stay within the caches, and are freed by the thread
+/// that made them.
+const DECODED: usize = 256;
+
+/// Rows of a chunk as they were read, of which some are replayed.
+pub struct Pending {
+    batch: Batch,
+    /// Place of its first row in the chunk.
+    first: u64,
+    chunk: Arc<Chunk>,
+}
+
+impl Pending {
+    /// Those that are replayed, in order, a few at a time.
+    pub fn exchanges(self) -> impl Iterator<Item = Result<Vec<Exchange>, CaptureError>> {
+        let starts = (0..self.batch.rows()).step_by(DECODED);
+        starts.filter_map(move |start| {
+            let rows = start..self.batch.rows().min(start + DECODED);
+            let place = |row: usize| self.first + row as u64;
+            let mut row = place(rows.start);
+            if !self.chunk.touches([row, place(rows.end)]) {
+                return None;
+            }
+            Some(self.batch.exchanges(rows).map(|mut exchanges| {
+                exchanges.retain(|_| {
+                    row += 1;
+                    self.chunk.contains(row - 1)
+                });
+                exchanges
+            }))
+        })
+    }
+}
+
+/// The rows of a chunk, in order, a few at a time. Row groups of which none is replayed are not read.
 ///
 /// # Errors
 /// The segment is gone, or cannot be read.
+pub fn batches(
+    capture: &Capture,
+    chunk: &Chunk,
+    projection: Projection,
+) -> Result<impl Iterator<Item = Result<Pending, CaptureError>> + Send + use<>, CaptureError> {
+    let segment = capture.segment(&chunk.segment)?.clone();
+    let spans = spans(&segment, chunk);
+    let chunk = Arc::new(chunk.clone());
+    Ok(spans.into_iter().flat_map(move |(span, mut first)| {
+        let chunk = Arc::clone(&chunk);
+        let (batches, error) = match segment.batches(span, projection) {
+            Ok(batches) => (Some(batches), None),
+            Err(e) => (None, Some(Err(e))),
+        };
+        let mut pending = move |batch: Batch| {
+            let (begin, rows) = (first, batch.rows() as u64);
+            first += rows;
+            Pending {
+                batch,
+                first: begin,
+                chunk: Arc::clone(&chunk),
+            }
+        };
+        let batches = batches.into_iter().flatten();
+        batches
+            .map(move |batch| batch.map(&mut pending))
+            .chain(error)
+    }))
+}
+
+/// The exchanges of a chunk that are replayed, in order, a few at a time.
+///
+/// # Errors
+/// As [`batches`].
 pub fn exchanges(
     capture: &Capture,
     chunk: &Chunk,
     projection: Projection,
-) -> Result<impl Iterator<Item = Result<Vec<Exchange>, CaptureError>> + Send + use<>, CaptureError>
-{
-    let segment = capture.segment(&chunk.segment)?.clone();
-    let chunk = chunk.clone();
-    let spans = spans(&segment, &chunk);
-    Ok(spans.into_iter().flat_map(move |(span, first)| {
-        let chunk = chunk.clone();
-        let mut row = first;
-        let (rows, error) = match segment.stream(span, projection) {
-            Ok(rows) => (Some(rows), None),
-            Err(e) => (None, Some(Err(e))),
-        };
-        let replayed = rows.into_iter().flatten().map(move |batch| {
-            let mut batch = batch?;
-            batch.retain(|_| {
-                row += 1;
-                chunk.contains(row - 1)
-            });
-            Ok(batch)
-        });
-        replayed.chain(error)
-    }))
+) -> Result<impl Iterator<Item = Result<Vec<Exchange>, CaptureError>> + use<>, CaptureError> {
+    let batches = batches(capture, chunk, projection)?;
+    Ok(batches.flat_map(decoded))
+}
+
+/// The exchanges of rows; an error stays where it is.
+pub fn decoded(
+    rows: Result<Pending, CaptureError>,
+) -> impl Iterator<Item = Result<Vec<Exchange>, CaptureError>> {
+    let (rows, error) = match rows {
+        Ok(rows) => (Some(rows), None),
+        Err(e) => (None, Some(Err(e))),
+    };
+    rows.into_iter().flat_map(Pending::exchanges).chain(error)
 }
 
 /// What is read of a chunk: row groups, with the place of their first row in it.

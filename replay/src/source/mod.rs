@@ -13,7 +13,7 @@ use crate::filter::Condition;
 
 mod chunks;
 
-pub use chunks::{COMMIT_EVERY, exchanges};
+pub use chunks::{COMMIT_EVERY, Pending, batches, decoded, exchanges};
 
 use chunks::Chunks;
 

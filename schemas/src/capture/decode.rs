@@ -5,9 +5,7 @@ use arrow_array::types::{
     ArrowPrimitiveType, Float64Type, Int32Type, Int64Type, TimestampNanosecondType, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use arrow_array::{
-    Array, ArrayRef, BinaryViewArray, LargeBinaryArray, ListArray, RecordBatch, StructArray,
-};
+use arrow_array::{Array, ArrayRef, BinaryViewArray, LargeBinaryArray, RecordBatch, StructArray};
 use arrow_buffer::Buffer;
 use arrow_data::{ByteView, MAX_INLINE_VIEW_LEN};
 use bytes::Bytes;
@@ -278,11 +276,12 @@ fn or<T: Copy>(
     value.ok_or_else(|| format!("row {i}: column `{name}` is null or missing"))
 }
 
-/// Calls `row` with the child range of each list row; null rows and missing columns give `None`.
+/// Converts the children of the list rows (those of these rows alone: a slice of a batch shares the
+/// children of all of it), and gives each row its own; null rows and missing columns give `None`.
 fn each_list<T>(
     batch: &RecordBatch,
     name: &str,
-    convert: impl FnOnce(&ListArray) -> Result<Vec<T>, String>,
+    convert: impl FnOnce(&ArrayRef) -> Result<Vec<T>, String>,
 ) -> Result<Vec<Option<Vec<T>>>, String> {
     let Some(column) = batch.column_by_name(name) else {
         return Ok((0..batch.num_rows()).map(|_| None).collect());
@@ -290,13 +289,10 @@ fn each_list<T>(
     let list = column
         .as_list_opt::<i32>()
         .ok_or_else(|| wrong_type(name, column))?;
-    let mut values = convert(list)?.into_iter();
-    let first = list.value_offsets().first().copied().unwrap_or(0);
-    // A sliced array may start past its child's first value.
-    values
-        .by_ref()
-        .take(usize::try_from(first).unwrap_or(0))
-        .for_each(drop);
+    let place = |at: Option<&i32>| usize::try_from(at.copied().unwrap_or(0)).unwrap_or(0);
+    let offsets = list.value_offsets();
+    let (first, end) = (place(offsets.first()), place(offsets.last()));
+    let mut values = convert(&list.values().slice(first, end - first))?.into_iter();
     Ok((0..list.len())
         .map(|i| {
             let n = usize::try_from(list.value_length(i)).unwrap_or(0);
@@ -306,10 +302,10 @@ fn each_list<T>(
         .collect())
 }
 
-fn child<'a>(list: &'a ListArray, name: &str) -> Result<&'a StructArray, String> {
-    list.values()
+fn child<'a>(values: &'a ArrayRef, name: &str) -> Result<&'a StructArray, String> {
+    values
         .as_struct_opt()
-        .ok_or_else(|| wrong_type(name, list.values()))
+        .ok_or_else(|| wrong_type(name, values))
 }
 
 fn struct_numbers<T: ArrowPrimitiveType>(
@@ -327,8 +323,8 @@ fn struct_numbers<T: ArrowPrimitiveType>(
 }
 
 fn headers(batch: &RecordBatch, name: &str) -> Result<Vec<Vec<Field>>, String> {
-    let rows = each_list(batch, name, |list| {
-        let s = child(list, name)?;
+    let rows = each_list(batch, name, |values| {
+        let s = child(values, name)?;
         let key = Text::from(s.column_by_name("name"), "name")?;
         let value = Text::from(s.column_by_name("value"), "value")?;
         each(s.len(), |i| {
@@ -339,15 +335,15 @@ fn headers(batch: &RecordBatch, name: &str) -> Result<Vec<Vec<Field>>, String> {
 }
 
 fn names(batch: &RecordBatch, name: &'static str) -> Result<Vec<Option<Vec<String>>>, String> {
-    each_list(batch, name, |list| {
-        let text = Text::from(Some(list.values()), name)?;
-        each(list.values().len(), |i| text.need(i).map(str::to_owned))
+    each_list(batch, name, |values| {
+        let text = Text::from(Some(values), name)?;
+        each(values.len(), |i| text.need(i).map(str::to_owned))
     })
 }
 
 fn messages(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Vec<Message>>>, String> {
-    each_list(batch, name, |list| {
-        let s = child(list, name)?;
+    each_list(batch, name, |values| {
+        let s = child(values, name)?;
         let at = struct_numbers::<UInt64Type>(s, "at_ns")?;
         let offset = struct_numbers::<UInt64Type>(s, "offset")?;
         let length = struct_numbers::<UInt64Type>(s, "length")?;
@@ -366,8 +362,8 @@ fn messages(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Vec<Message>>>
 }
 
 pub(crate) fn tensors(batch: &RecordBatch, name: &str) -> Result<Vec<Option<Vec<Tensor>>>, String> {
-    each_list(batch, name, |list| {
-        let s = child(list, name)?;
+    each_list(batch, name, |values| {
+        let s = child(values, name)?;
         let title = Text::from(s.column_by_name("name"), "name")?;
         let datatype = Text::from(s.column_by_name("datatype"), "datatype")?;
         let payload = Text::from(s.column_by_name("payload"), "payload")?;

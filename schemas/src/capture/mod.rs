@@ -47,7 +47,7 @@ pub use ledger::Ledger;
 pub use meta::{CaptureMeta, RecorderMeta};
 pub use reader::{Capture, Segment};
 pub use recovery::Recovered;
-pub use rows::{Projection, Rows};
+pub use rows::{Batch, Batches, Projection, Rows};
 pub use schema::{PAYLOAD_COLUMNS, STORED, leaf_paths};
 pub use span::{Piece, SpanDigest};
 pub use upkeep::{Deleted, MergeOptions, Merged, Pace, Retention, Retired, Step, Upkeep};

@@ -11,7 +11,7 @@ use ulid::Ulid;
 
 use super::footers::Footers;
 use super::meta::read_json;
-use super::rows::{Projection, Rows};
+use super::rows::{Batches, Projection, Rows};
 use super::upkeep::journal;
 use super::upkeep::removed::{self, Removed};
 use super::{
@@ -117,7 +117,19 @@ impl Segment {
         row_groups: Range<usize>,
         projection: Projection,
     ) -> Result<Rows, CaptureError> {
-        Rows::open(self, row_groups, projection)
+        self.batches(row_groups, projection).map(Rows::of)
+    }
+
+    /// As [`Self::stream`], before they are decoded.
+    ///
+    /// # Errors
+    /// As [`Self::stream`].
+    pub fn batches(
+        &self,
+        row_groups: Range<usize>,
+        projection: Projection,
+    ) -> Result<Batches, CaptureError> {
+        Batches::open(self, row_groups, projection)
     }
 
     /// The range in parts that are worth reading in one [`Self::stream`] each: one row group, or several

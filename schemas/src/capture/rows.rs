@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
+use arrow_array::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader,
@@ -78,19 +79,53 @@ static LEAVES: LazyLock<usize> = LazyLock::new(|| leaf_paths().len());
 const BATCH_BYTES: u64 = 1 << 20;
 const BATCH_ROWS: u64 = 4096;
 
-/// The rows of neighbouring row groups, batch by batch, in the order they were written. Nothing
-/// follows an error.
-pub struct Rows {
+/// The rows of neighbouring row groups as they are read, batch by batch, in the order they were written.
+/// Nothing follows an error.
+pub struct Batches {
     batches: ParquetRecordBatchReader,
-    path: PathBuf,
-    groups: Range<usize>,
-    projection: Projection,
+    origin: Arc<Origin>,
     /// Rows that must still come.
     left: usize,
     ended: bool,
 }
 
-impl Rows {
+/// Where a batch comes from.
+struct Origin {
+    path: PathBuf,
+    groups: Range<usize>,
+    projection: Projection,
+}
+
+/// Some rows, not yet decoded into exchanges: whoever uses those makes them, a few at a time.
+pub struct Batch {
+    rows: RecordBatch,
+    origin: Arc<Origin>,
+}
+
+impl Batch {
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows.num_rows()
+    }
+
+    /// The exchanges of these rows.
+    ///
+    /// # Errors
+    /// [`CaptureError::Damaged`] where they are none.
+    pub fn exchanges(&self, rows: Range<usize>) -> Result<Vec<Exchange>, CaptureError> {
+        let some = self.rows.slice(rows.start, rows.len());
+        let decoded = decode::decode(&some, self.origin.projection);
+        decoded.map_err(|e| self.origin.damaged(e))
+    }
+}
+
+impl Origin {
+    fn damaged(&self, why: String) -> CaptureError {
+        damaged(&self.path, &self.groups, why)
+    }
+}
+
+impl Batches {
     pub(super) fn open(
         segment: &Segment,
         groups: Range<usize>,
@@ -102,15 +137,17 @@ impl Rows {
         let (left, batches) = opened.map_err(|e| damaged(&segment.path, &groups, e))?;
         Ok(Self {
             batches,
-            path: segment.path.clone(),
-            groups,
-            projection,
+            origin: Arc::new(Origin {
+                path: segment.path.clone(),
+                groups,
+                projection,
+            }),
             left,
             ended: false,
         })
     }
 
-    fn step(&mut self) -> Result<Option<Vec<Exchange>>, String> {
+    fn step(&mut self) -> Result<Option<RecordBatch>, String> {
         let batch = unless_it_panics(|| self.batches.next().transpose())?;
         let Some(batch) = batch else {
             return match self.left {
@@ -118,12 +155,47 @@ impl Rows {
                 left => Err(format!("it ends {left} rows early")),
             };
         };
-        let rows = decode::decode(&batch, self.projection)?;
         self.left = self
             .left
-            .checked_sub(rows.len())
+            .checked_sub(batch.num_rows())
             .ok_or("it holds more rows than were written")?;
-        Ok(Some(rows))
+        Ok(Some(batch))
+    }
+}
+
+impl Iterator for Batches {
+    type Item = Result<Batch, CaptureError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let step = self.step();
+        self.ended = !matches!(step, Ok(Some(_)));
+        let batch = |rows| Batch {
+            rows,
+            origin: Arc::clone(&self.origin),
+        };
+        match step {
+            Ok(rows) => rows.map(|rows| Ok(batch(rows))),
+            Err(e) => Some(Err(self.origin.damaged(e))),
+        }
+    }
+}
+
+/// The exchanges of neighbouring row groups, batch by batch, in the order they were written. Nothing
+/// follows an error.
+pub struct Rows {
+    batches: Batches,
+    ended: bool,
+}
+
+impl Rows {
+    pub(super) fn of(batches: Batches) -> Self {
+        Self {
+            batches,
+            ended: false,
+        }
     }
 }
 
@@ -134,10 +206,10 @@ impl Iterator for Rows {
         if self.ended {
             return None;
         }
-        let step = self.step();
-        self.ended = !matches!(step, Ok(Some(_)));
-        step.map_err(|e| damaged(&self.path, &self.groups, e))
-            .transpose()
+        let batch = self.batches.next()?;
+        let rows = batch.and_then(|batch| batch.exchanges(0..batch.rows()));
+        self.ended = rows.is_err();
+        Some(rows)
     }
 }
 

@@ -125,7 +125,6 @@ const FORM: TableForm = TableForm {
         "shapes",
         "sequence_id",
     ],
-    ..TableForm::PLAIN
 };
 
 /// Writes `requests.parquet`, row by row: memory does not grow with the rows.
