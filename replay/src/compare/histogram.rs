@@ -17,7 +17,11 @@ const TURNS: usize = 4;
 const COUNTS: usize = 1 << 16;
 
 /// Counts of absolute differences by bucket and turn. Empty between items.
-pub(super) struct Histogram(Box<[u32; COUNTS]>);
+pub(super) struct Histogram {
+    counts: Box<[u32; COUNTS]>,
+    /// Of the block that is counted.
+    places: Box<Places>,
+}
 
 /// Places in the counts; aligned as [`super::block::Block`].
 #[repr(align(64))]
@@ -55,25 +59,27 @@ pub(super) struct Percentiles {
 impl Histogram {
     pub fn new() -> Self {
         let counts = vec![0; COUNTS].into_boxed_slice();
-        Self(counts.try_into().expect("made with that length"))
+        Self {
+            counts: counts.try_into().expect("made with that length"),
+            places: Box::new(Places([0; BLOCK])),
+        }
     }
 
     /// Counts differences, a block at most; none is negative or NaN. Zeros need not be counted.
     pub fn add(&mut self, level: Level, differences: &[f64]) {
-        let mut places = Places([0; BLOCK]);
-        let out = &mut places;
+        let out = self.places.as_mut();
         level.run(Place { differences, out });
-        for place in &places.0[..differences.len()] {
+        for place in &self.places.0[..differences.len()] {
             #[expect(clippy::cast_possible_truncation, reason = "it has 16 bits")]
             let place = *place as u16;
-            self.0[usize::from(place)] += 1;
+            self.counts[usize::from(place)] += 1;
         }
     }
 
     /// The percentiles of `n` differences, those that were not counted being zero, of which the
     /// least above zero and the largest are known. Leaves the histogram empty.
     pub fn take(&mut self, n: u64, least: f64, largest: f64) -> Percentiles {
-        let (counts, _) = self.0.as_chunks_mut::<TURNS>();
+        let (counts, _) = self.counts.as_chunks_mut::<TURNS>();
         counts[0] = [0; TURNS];
         if largest == 0.0 || n == 0 {
             return Percentiles {
@@ -152,7 +158,7 @@ mod tests {
                 prop_assert!(close(p.p50, exact(&values, 500)), "{p:?}");
                 prop_assert!(close(p.p99, exact(&values, 990)), "{p:?}");
                 prop_assert!(close(p.p999, exact(&values, 999)), "{p:?}");
-                prop_assert!(histogram.0.iter().all(|n| *n == 0));
+                prop_assert!(histogram.counts.iter().all(|n| *n == 0));
             }
         }
     }

@@ -166,7 +166,7 @@ impl Kernel for Relative<'_> {
 /// products would not be normal numbers, bound nothing.
 #[inline(always)]
 fn bound(max_rel: &[f64; LANES]) -> f64 {
-    let max_rel = max_rel.iter().copied().fold(0.0, more);
+    let max_rel = most(*max_rel);
     if max_rel > 1e-250 {
         max_rel * (1.0 - 4.0 * f64::EPSILON)
     } else {
@@ -184,6 +184,19 @@ pub(super) fn more(a: f64, b: f64) -> f64 {
 #[inline(always)]
 fn less(a: f64, b: f64) -> f64 {
     if b < a { b } else { a }
+}
+
+/// The largest of the lanes, halves at a time: one after the other they would wait for each other.
+#[inline(always)]
+fn most(mut lanes: [f64; LANES]) -> f64 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for l in 0..half {
+            lanes[l] = more(lanes[l], lanes[l + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 impl Sums {
@@ -242,7 +255,7 @@ impl Sums {
             return None;
         }
         // Here and not in the kernel: there compilers shuffle lanes in each step to have them ready for it.
-        if self.lanes.excess.into_iter().fold(0.0, more) > 0.0 {
+        if most(self.lanes.excess) > 0.0 {
             level.run(Relative {
                 block,
                 n,
@@ -250,7 +263,7 @@ impl Sums {
                 max_rel: &mut self.lanes.max_rel,
             });
         }
-        let largest = self.lanes.largest.into_iter().fold(0.0, more);
+        let largest = most(self.lanes.largest);
         if largest > self.max_abs {
             self.max_abs = largest;
             let at = first_equal(level, &block.d[..n], largest);
@@ -261,13 +274,12 @@ impl Sums {
 
     pub fn totals(&self) -> Totals {
         let l = &self.lanes;
-        let most = |lanes: &[f64; LANES]| lanes.iter().copied().fold(0.0, more);
         let sum = |lanes: &[f64; LANES]| lanes.iter().sum();
         Totals {
-            max_rel: most(&l.max_rel),
-            max_r: most(&l.max_r),
-            max_t: most(&l.max_t),
-            least: l.least.iter().copied().fold(f64::INFINITY, f64::min),
+            max_rel: most(l.max_rel),
+            max_r: most(l.max_r),
+            max_t: most(l.max_t),
+            least: -most(l.least.map(|least| -least)),
             violations: l.violations.iter().sum(),
             sum: sum(&l.sum),
             squares: [sum(&l.dd), sum(&l.rr), sum(&l.tt), sum(&l.rt)],

@@ -33,18 +33,24 @@ impl Kernel for TopOfBlock<'_> {
                 best[l] = if v > best[l] { v } else { best[l] };
             }
         }
-        let mut both = (f64::NEG_INFINITY, f64::NEG_INFINITY);
-        let mut see = |v: f64| {
+        // Lanes in pairs, halves at a time: one after the other they would wait for each other.
+        let mut half = LANES;
+        while half > 0 {
+            for l in 0..half {
+                let (a, b) = (best[l], best[l + half]);
+                let less = if a < b { a } else { b };
+                second[l] = more(more(second[l], second[l + half]), less);
+                best[l] = more(a, b);
+            }
+            half /= 2;
+        }
+        let mut both = (best[0], second[0]);
+        for &v in rest {
             if v > both.0 {
                 both = (v, both.0);
             } else if v > both.1 {
                 both.1 = v;
             }
-        };
-        rest.iter().for_each(|v| see(*v));
-        for l in 0..2 * LANES {
-            see(best[l]);
-            see(second[l]);
         }
         both
     }

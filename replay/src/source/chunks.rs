@@ -129,10 +129,6 @@ fn piece(segment: &Segment, row_group: usize) -> Chunk {
     }
 }
 
-/// Rows that are decoded at a time: their exchanges stay within the caches, and are freed by the thread
-/// that made them.
-const DECODED: usize = 256;
-
 /// Rows of a chunk as they were read, of which some are replayed.
 pub struct Pending {
     batch: Batch,
@@ -144,9 +140,9 @@ pub struct Pending {
 impl Pending {
     /// Those that are replayed, in order, a few at a time.
     pub fn exchanges(self) -> impl Iterator<Item = Result<Vec<Exchange>, CaptureError>> {
-        let starts = (0..self.batch.rows()).step_by(DECODED);
+        let starts = (0..self.batch.rows()).step_by(Batch::FEW);
         starts.filter_map(move |start| {
-            let rows = start..self.batch.rows().min(start + DECODED);
+            let rows = start..self.batch.rows().min(start + Batch::FEW);
             let place = |row: usize| self.first + row as u64;
             let mut row = place(rows.start);
             if !self.chunk.touches([row, place(rows.end)]) {

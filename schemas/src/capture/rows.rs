@@ -103,6 +103,10 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Rows that are worth decoding at a time: their exchanges stay within the caches, and go back to the
+    /// allocator before more of it is taken.
+    pub const FEW: usize = 256;
+
     /// Rows.
     pub fn rows(&self) -> usize {
         self.rows.num_rows()
@@ -183,10 +187,12 @@ impl Iterator for Batches {
     }
 }
 
-/// The exchanges of neighbouring row groups, batch by batch, in the order they were written. Nothing
+/// The exchanges of neighbouring row groups, a few at a time, in the order they were written. Nothing
 /// follows an error.
 pub struct Rows {
     batches: Batches,
+    /// What is left to decode of a batch.
+    batch: Option<(Batch, Range<usize>)>,
     ended: bool,
 }
 
@@ -194,7 +200,26 @@ impl Rows {
     pub(super) fn of(batches: Batches) -> Self {
         Self {
             batches,
+            batch: None,
             ended: false,
+        }
+    }
+
+    fn step(&mut self) -> Option<Result<Vec<Exchange>, CaptureError>> {
+        loop {
+            if let Some((batch, left)) = &mut self.batch
+                && left.start < left.end
+            {
+                let end = left.end.min(left.start + Batch::FEW);
+                return Some(batch.exchanges(std::mem::replace(&mut left.start, end)..end));
+            }
+            match self.batches.next()? {
+                Ok(batch) => {
+                    let rows = 0..batch.rows();
+                    self.batch = Some((batch, rows));
+                }
+                Err(e) => return Some(Err(e)),
+            }
         }
     }
 }
@@ -206,10 +231,9 @@ impl Iterator for Rows {
         if self.ended {
             return None;
         }
-        let batch = self.batches.next()?;
-        let rows = batch.and_then(|batch| batch.exchanges(0..batch.rows()));
-        self.ended = rows.is_err();
-        Some(rows)
+        let rows = self.step();
+        self.ended = matches!(rows, Some(Err(_)));
+        rows
     }
 }
 

@@ -212,16 +212,24 @@ impl Iterator for TableReader {
     }
 }
 
-/// The rows of a table one by one, decoded a batch at a time.
+/// The rows of a table one by one, decoded a few at a time: they stay within the caches.
 pub(super) struct RowReader<T> {
     table: TableReader,
-    batch: std::vec::IntoIter<T>,
+    /// What is left to decode of a batch.
+    batch: Option<(RecordBatch, usize)>,
+    rows: std::vec::IntoIter<T>,
 }
+
+/// Rows that are decoded at a time.
+const FEW: usize = 256;
 
 impl<T> RowReader<T> {
     pub fn new(table: TableReader) -> Self {
-        let batch = Vec::new().into_iter();
-        Self { table, batch }
+        Self {
+            table,
+            batch: None,
+            rows: Vec::new().into_iter(),
+        }
     }
 
     pub fn next(
@@ -229,17 +237,22 @@ impl<T> RowReader<T> {
         mut decode: impl FnMut(&RecordBatch) -> Result<Vec<T>, String>,
     ) -> Option<Result<T, RunFileError>> {
         loop {
-            if let Some(row) = self.batch.next() {
+            if let Some(row) = self.rows.next() {
                 return Some(Ok(row));
             }
-            let batch = match self.table.next()? {
-                Ok(batch) => batch,
-                Err(e) => return Some(Err(e)),
+            let (batch, from) = match self.batch.take() {
+                Some(left) => left,
+                None => match self.table.next()? {
+                    Ok(batch) => (batch, 0),
+                    Err(e) => return Some(Err(e)),
+                },
             };
-            match decode(&batch) {
-                Ok(rows) => self.batch = rows.into_iter(),
+            let end = batch.num_rows().min(from + FEW);
+            match decode(&batch.slice(from, end - from)) {
+                Ok(rows) => self.rows = rows.into_iter(),
                 Err(e) => return Some(Err(self.table.error(e))),
             }
+            self.batch = (end < batch.num_rows()).then_some((batch, end));
         }
     }
 }

@@ -57,8 +57,10 @@ impl RequestRow {
             input_digest: e.input_digest,
             model: e.model,
             model_version: e.model_version,
-            request_headers: serde_json::to_string(&e.request_headers)
-                .expect("pairs of strings always serialise"),
+            request_headers: match &e.request_headers[..] {
+                [] => "[]".to_owned(),
+                some => serde_json::to_string(some).expect("pairs of strings always serialise"),
+            },
             sample_rate: e.sample_rate,
             arrived_at_ns: e.arrived_at_ns,
             sequence_id: e.sequence_id,
@@ -77,7 +79,7 @@ impl RequestRow {
 }
 
 fn shapes(e: &Exchange) -> String {
-    let mut text = String::new();
+    let mut text = String::with_capacity(32);
     for tensor in e.inputs.iter().flatten() {
         if !text.is_empty() {
             text.push(';');
@@ -85,8 +87,10 @@ fn shapes(e: &Exchange) -> String {
         text.push_str(&tensor.name);
         text.push('[');
         for (i, dimension) in tensor.shape.iter().enumerate() {
-            let comma = if i > 0 { "," } else { "" };
-            write!(text, "{comma}{dimension}").expect("a String takes all");
+            if i > 0 {
+                text.push(',');
+            }
+            write!(text, "{dimension}").expect("a String takes all");
         }
         text.push(']');
     }
@@ -110,11 +114,11 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// Rows that are encoded together.
-const BATCH: usize = 4096;
+const BATCH: usize = 1024;
 
 const FORM: TableForm = TableForm {
     // The writer holds a row group in memory.
-    row_group_rows: 2 * BATCH,
+    row_group_rows: 8 * BATCH,
     // Digests, times and numbers do not repeat; what else there is mostly does.
     repeated: &[
         "recorder",
@@ -177,14 +181,17 @@ impl RequestWriter {
             }};
         }
         let mut digest = FixedSizeBinaryBuilder::new(16);
+        let mut recorder = StringBuilder::new();
+        let mut text = [0; ulid::ULID_LEN];
         for r in &self.rows {
+            recorder.append_value(r.recorder.array_to_str(&mut text));
             match &r.input_digest {
                 Some(d) => digest.append_value(d).expect("a digest has 16 bytes"),
                 None => digest.append_null(),
             }
         }
         let columns = vec![
-            column!(StringBuilder, r => Some(r.recorder.to_string())),
+            Arc::new(recorder.finish()) as ArrayRef,
             column!(UInt64Builder, r => Some(r.seq)),
             column!(StringBuilder, r => r.client_request_id.as_deref()),
             Arc::new(digest.finish()) as ArrayRef,
@@ -269,8 +276,8 @@ fn decode(batch: &RecordBatch, ulids: &mut Ulids) -> Result<Vec<RequestRow>, Str
     let sequence_id = texts("sequence_id");
     let arrived_at_ns = batch.column_by_name("arrived_at_ns");
     let arrived_at_ns = arrived_at_ns.map(|c| c.as_primitive::<Int64Type>());
-    let row = |i: usize| {
-        Ok(RequestRow {
+    let mut row = |i: usize| {
+        Ok::<_, String>(RequestRow {
             recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
             seq: seq.value(i),
             client_request_id: text(client_request_id, i),
@@ -287,5 +294,9 @@ fn decode(batch: &RecordBatch, ulids: &mut Ulids) -> Result<Vec<RequestRow>, Str
             sequence_id: text(sequence_id, i),
         })
     };
-    (0..batch.num_rows()).map(row).collect()
+    let mut rows = Vec::with_capacity(batch.num_rows());
+    for i in 0..batch.num_rows() {
+        rows.push(row(i)?);
+    }
+    Ok(rows)
 }

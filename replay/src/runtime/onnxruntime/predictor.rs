@@ -9,6 +9,7 @@ use ort::AsPointer;
 use ort::logging::LogLevel;
 use ort::memory::MemoryInfo;
 use ort::session::{NoSelectedOutputs, RunOptions, Session};
+use ort::sys::OrtValue;
 
 use super::capi::check;
 use super::library::Library;
@@ -32,6 +33,28 @@ pub(super) struct OnnxPredictor {
     output_names: Vec<CString>,
     /// One buffer per input, for bytes that came misaligned.
     aligned: Vec<Vec<u64>>,
+    call: Call,
+}
+
+/// What one run takes, kept because to allocate it anew costs a tenth of a small model.
+#[derive(Default)]
+struct Call {
+    values: Vec<Value>,
+    names: Vec<*const c_char>,
+    inputs: Vec<*const OrtValue>,
+    asked: Vec<*const c_char>,
+    given: Vec<*mut OrtValue>,
+}
+
+impl Call {
+    /// Nothing of the run before.
+    fn clear(&mut self) {
+        self.values.clear();
+        self.names.clear();
+        self.inputs.clear();
+        self.asked.clear();
+        self.given.clear();
+    }
 }
 
 impl OnnxPredictor {
@@ -75,6 +98,7 @@ impl OnnxPredictor {
             input_names: named(&signature.inputs).map_err(unnamed)?,
             output_names: named(&signature.outputs).map_err(unnamed)?,
             aligned: vec![Vec::new(); signature.inputs.len()],
+            call: Call::default(),
             signature,
             evidence,
             run_options,
@@ -103,50 +127,50 @@ impl Predictor for OnnxPredictor {
     #[expect(unsafe_code, reason = "ort's own run makes much of each value")]
     fn infer(&mut self, request: &Request<'_>) -> Result<Vec<Tensor>, InferError> {
         fit::check(&self.signature, request.inputs)?;
-        let count = request.inputs.len();
-        let mut values = Vec::with_capacity(count);
-        let mut names: Vec<*const c_char> = Vec::with_capacity(count);
+        let call = &mut self.call;
+        call.clear();
         // The check has seen exactly one tensor per declared input.
         for (tensor, aligned) in request.inputs.iter().zip(&mut self.aligned) {
             let mut specs = self.signature.inputs.iter().zip(&self.input_names);
             let (_, name) = specs
                 .find(|(spec, _)| spec.name == tensor.name)
                 .expect("the check has seen that each input is declared");
-            names.push(name.as_ptr());
-            // SAFETY: `values` ends with this call, tensors and buffers live longer, and each input has
-            // its own buffer.
-            values.push(unsafe { tensors::input(tensor, aligned, &self.memory)? });
+            call.names.push(name.as_ptr());
+            // SAFETY: `values` is emptied at the end of this call, or before the next one looks at them;
+            // tensors and buffers live until then or are not looked at, and each input has its own buffer.
+            let value = unsafe { tensors::input(tensor, aligned, &self.memory)? };
+            call.inputs.push(value.ptr());
+            call.values.push(value);
         }
-        let inputs: Vec<_> = values.iter().map(Value::ptr).collect();
-        let asked: Vec<_> = self.output_names.iter().map(|n| n.as_ptr()).collect();
-        let mut given = vec![ptr::null_mut(); asked.len()];
+        call.asked
+            .extend(self.output_names.iter().map(|n| n.as_ptr()));
+        call.given.resize(call.asked.len(), ptr::null_mut());
         // SAFETY: each array is as long as it is said to be; names, inputs, options and session live, and
-        // nobody else runs this session. What comes is owned by `Value` below, also after an error.
+        // nobody else runs this session. What comes is owned by `Given`, also after an error.
         let (ran, given) = unsafe {
             let ran = check((ort::api().Run)(
                 self.session.ptr_mut(),
                 self.run_options.ptr(),
-                names.as_ptr(),
-                inputs.as_ptr(),
-                inputs.len(),
-                asked.as_ptr(),
-                asked.len(),
-                given.as_mut_ptr(),
+                call.names.as_ptr(),
+                call.inputs.as_ptr(),
+                call.inputs.len(),
+                call.asked.as_ptr(),
+                call.asked.len(),
+                call.given.as_mut_ptr(),
             ));
-            let given: Vec<_> = given.into_iter().map(|value| Value::own(value)).collect();
-            (ran, given)
+            (ran, Given::own(&mut call.given))
         };
+        call.values.clear();
         ran.map_err(|e| InferError::Engine(e.to_string()))?;
-        let specs = self.signature.outputs.iter().zip(&given);
-        specs
-            .map(|(spec, value)| match value {
-                Some(value) => outputs::output(&spec.name, value),
-                None => {
-                    let why = format!("output `{}` did not come", spec.name);
-                    Err(InferError::Engine(why))
-                }
-            })
-            .collect()
+        let mut out = Vec::with_capacity(self.signature.outputs.len());
+        for (spec, value) in self.signature.outputs.iter().zip(given) {
+            let value = value.ok_or_else(|| {
+                let why = format!("output `{}` did not come", spec.name);
+                InferError::Engine(why)
+            })?;
+            out.push(outputs::output(&spec.name, &value)?);
+        }
+        Ok(out)
     }
 
     fn evidence(&self) -> Evidence {
@@ -155,5 +179,35 @@ impl Predictor for OnnxPredictor {
             warnings: self.log.warnings(),
             ..self.evidence.clone()
         }
+    }
+}
+
+/// The values that a run gave, each owned.
+struct Given<'a>(std::vec::Drain<'a, *mut OrtValue>);
+
+impl<'a> Given<'a> {
+    /// # Safety
+    /// Each is null, or a live value that nobody else releases.
+    #[expect(unsafe_code, reason = "values of the C API")]
+    unsafe fn own(values: &'a mut Vec<*mut OrtValue>) -> Self {
+        Self(values.drain(..))
+    }
+}
+
+impl Iterator for Given<'_> {
+    type Item = Option<Value>;
+
+    #[expect(unsafe_code, reason = "values of the C API")]
+    fn next(&mut self) -> Option<Self::Item> {
+        // SAFETY: as `own` was promised; each is taken once.
+        let own = |value| unsafe { Value::own(value) };
+        self.0.next().map(own)
+    }
+}
+
+impl Drop for Given<'_> {
+    fn drop(&mut self) {
+        // Those that were not asked for are released.
+        self.for_each(drop);
     }
 }
