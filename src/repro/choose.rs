@@ -8,7 +8,7 @@ use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::Manifest;
 use inferdiff_schemas::run::requests::{RequestColumns, RequestReader};
-use inferdiff_schemas::run::{ComparisonColumns, read_comparisons};
+use inferdiff_schemas::run::{ComparisonColumns, ComparisonReader};
 use inferdiff_schemas::storage::Disk;
 use std::sync::Arc;
 use ulid::Ulid;
@@ -69,7 +69,9 @@ pub(super) fn choose(
             if !path.exists() {
                 continue;
             }
-            for row in read_comparisons(&path, ComparisonColumns::All).map_err(|e| e.to_string())? {
+            let rows = ComparisonReader::open(&path, ComparisonColumns::All);
+            for row in rows.map_err(|e| e.to_string())? {
+                let row = row.map_err(|e| e.to_string())?;
                 let here = wanted.is_none_or(|w| w == (row.recorder, row.seq));
                 let size = size(&row);
                 if here && size > 0.0 && worst.as_ref().is_none_or(|(most, _)| size > *most) {

@@ -4,7 +4,7 @@
 use inferdiff_schemas::run::comparison::{Comparison, Outcome};
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, Manifest};
-use inferdiff_schemas::run::{ComparisonColumns, RunFileError, read_comparisons};
+use inferdiff_schemas::run::{ComparisonColumns, ComparisonReader, RunFileError};
 
 use super::JudgeError;
 use crate::labels::Joined;
@@ -98,8 +98,9 @@ impl Source<'_> {
         see: &mut dyn FnMut(Row<'_>) -> Result<(), JudgeError>,
     ) -> Result<(), JudgeError> {
         let path = self.layout.comparisons(folder, &chunk.name);
-        let rows = optional(read_comparisons(&path, ComparisonColumns::Judged))?;
-        for row in rows.iter().flatten() {
+        let rows = optional(ComparisonReader::open(&path, ComparisonColumns::Judged))?;
+        for row in rows.into_iter().flatten() {
+            let row = &row?;
             let key = (row.recorder, row.seq);
             let Some(request) = self.requests.find_near(&key, *near) else {
                 continue;

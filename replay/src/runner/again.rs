@@ -7,7 +7,7 @@ use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, Manifest, StageState, StageStatus};
 use inferdiff_schemas::run::outputs::OutputReader;
-use inferdiff_schemas::run::{ComparisonColumns, RunFileError, read_comparisons, read_json};
+use inferdiff_schemas::run::{ComparisonColumns, ComparisonReader, RunFileError, read_json};
 use ulid::Ulid;
 
 use super::orchestrate::PRODUCTION;
@@ -74,12 +74,11 @@ fn completed(layout: &RunLayout, stage: &str) -> bool {
 
 fn differs(layout: &RunLayout, manifest: &Manifest, stage: &str) -> Result<bool, RunFileError> {
     for chunk in &manifest.chunks {
-        let rows = read_comparisons(
-            &layout.comparisons(stage, &chunk.name),
-            ComparisonColumns::Judged,
-        )?;
-        if rows.iter().any(|r| !r.bits_equal) {
-            return Ok(true);
+        let path = layout.comparisons(stage, &chunk.name);
+        for row in ComparisonReader::open(&path, ComparisonColumns::Judged)? {
+            if !row?.bits_equal {
+                return Ok(true);
+            }
         }
     }
     Ok(false)

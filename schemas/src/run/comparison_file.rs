@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
-use super::files::{TableForm, TableReader, TableWriter};
+use super::files::{RowReader, TableForm, TableReader, TableWriter};
 use crate::capture::Ulids;
 use arrow_array::builder::{
     BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, UInt32Builder,
@@ -248,24 +248,45 @@ static JUDGED: LazyLock<Vec<&str>> = LazyLock::new(|| {
     names.filter(|name| !NOT_JUDGED.contains(name)).collect()
 });
 
-/// Reads one file of comparisons.
-///
-/// # Errors
-/// [`RunFileError`].
-pub fn read_comparisons(
-    path: &Path,
-    columns: ComparisonColumns,
-) -> Result<Vec<Comparison>, RunFileError> {
-    let columns = match columns {
-        ComparisonColumns::All => None,
-        ComparisonColumns::Judged => Some(JUDGED.as_slice()),
-    };
-    let mut rows = Vec::new();
-    for batch in TableReader::open(path, &SCHEMA, columns)? {
-        let batch = batch?;
-        decode(&batch, &mut rows).map_err(|e| RunFileError::new("read", path, e))?;
+/// Reads one file of comparisons in the order they were written, a few rows at a time.
+pub struct ComparisonReader {
+    rows: RowReader<Comparison>,
+    last: Last,
+}
+
+/// What mostly repeats, shared between rows.
+#[derive(Default)]
+struct Last {
+    ulids: Ulids,
+    output: Option<Arc<str>>,
+    datatype: Option<Arc<str>>,
+    shape: Option<Arc<[i64]>>,
+}
+
+impl ComparisonReader {
+    /// Opens a file of comparisons.
+    ///
+    /// # Errors
+    /// [`RunFileError`].
+    pub fn open(path: &Path, columns: ComparisonColumns) -> Result<Self, RunFileError> {
+        let columns = match columns {
+            ComparisonColumns::All => None,
+            ComparisonColumns::Judged => Some(JUDGED.as_slice()),
+        };
+        let table = TableReader::open(path, &SCHEMA, columns)?;
+        Ok(Self {
+            rows: RowReader::new(table),
+            last: Last::default(),
+        })
     }
-    Ok(rows)
+}
+
+impl Iterator for ComparisonReader {
+    type Item = Result<Comparison, RunFileError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.rows.next(|batch| decode(batch, &mut self.last))
+    }
 }
 
 /// The value, one with that of the row before where they are equal, as they mostly are.
@@ -279,7 +300,7 @@ where
     value
 }
 
-fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String> {
+fn decode(batch: &RecordBatch, last: &mut Last) -> Result<Vec<Comparison>, String> {
     // The batch was read as SCHEMA, so every column that was asked for is there with its type.
     let column = |name: &str| batch.column_by_name(name).expect("read with SCHEMA");
     let text = |name: &str| column(name).as_string::<i32>();
@@ -336,21 +357,22 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
     let dimensions = shape.values().as_primitive::<Int64Type>().values();
     let offsets = shape.value_offsets();
     let start = |i: usize| usize::try_from(offsets[i]).expect("Arrow offsets are never negative");
-    let mut ulids = Ulids::default();
-    let (mut last_output, mut last_datatype, mut last_shape) = (None, None, None);
-    rows.reserve(batch.num_rows());
+    let mut rows = Vec::with_capacity(batch.num_rows());
     for i in 0..batch.num_rows() {
         let outcome = outcomes.value(i);
         rows.push(Comparison {
-            recorder: ulids.parse(recorder.value(i)).map_err(|e| e.to_string())?,
+            recorder: last
+                .ulids
+                .parse(recorder.value(i))
+                .map_err(|e| e.to_string())?,
             seq: seq.value(i),
             item: item.value(i),
-            output: shared(&mut last_output, output.value(i)),
+            output: shared(&mut last.output, output.value(i)),
             outcome: Outcome::from_name(outcome)
                 .ok_or_else(|| format!("unknown outcome `{outcome}`"))?,
             error: maybe!(error, i).map(str::to_owned),
-            datatype: shared(&mut last_datatype, datatype.map_or("", |a| a.value(i))),
-            shape: shared(&mut last_shape, &dimensions[start(i)..start(i + 1)]),
+            datatype: shared(&mut last.datatype, datatype.map_or("", |a| a.value(i))),
+            shape: shared(&mut last.shape, &dimensions[start(i)..start(i + 1)]),
             elements: elements.map_or(0, |a| a.value(i)),
             bits_equal: bits_equal.value(i),
             production_equal: maybe!(production_equal, i),
@@ -377,5 +399,5 @@ fn decode(batch: &RecordBatch, rows: &mut Vec<Comparison>) -> Result<(), String>
             stage_tie: stage_tie.value(i),
         });
     }
-    Ok(())
+    Ok(rows)
 }

@@ -26,5 +26,5 @@ pub mod requests;
 mod unpublished;
 pub mod verdicts;
 
-pub use comparison_file::{ComparisonColumns, ComparisonWriter, read_comparisons};
+pub use comparison_file::{ComparisonColumns, ComparisonReader, ComparisonWriter};
 pub use files::{RunFileError, read_json, write_json};
