@@ -67,8 +67,8 @@ pub trait Predictor {
     /// Inputs and outputs as the opened model declares them; `None` where there is no model.
     fn signature(&self) -> Option<&Signature>;
 
-    /// Whether `infer` looks at more of the exchange than its tensors, model and outcome (path,
-    /// headers, bodies). Reading a capture costs less where it does not.
+    /// Whether `infer` looks at more of the exchange than its tensors and outcome (model, path, headers,
+    /// bodies). Reading a capture costs less where it does not.
     fn reads_exchange(&self) -> bool {
         true
     }

@@ -38,13 +38,11 @@ pub enum Projection {
 }
 
 /// Beside the tensors, what says which exchange it is and how it ended.
-const ANSWER: [&str; 12] = [
+const ANSWER: [&str; 10] = [
     "recorder",
     "seq",
     "part",
     "last",
-    "model",
-    "model_version",
     "sequence_id",
     "status",
     "outcome",

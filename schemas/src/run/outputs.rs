@@ -184,7 +184,8 @@ impl OutputWriter {
             Some(group) => group,
             none => none.insert(Group::begin(&self.described, &mut self.file)?),
         };
-        self.gathered.reserve(self.bytes + 16 * self.rows.len());
+        self.gathered
+            .reserve(self.bytes.min(BATCH_BYTES) + 16 * self.rows.len());
         let mut pages = Pages::new(&mut self.file, &mut group.payloads, &mut self.gathered);
         let mut entries = Vec::new();
         for row in &self.rows {
