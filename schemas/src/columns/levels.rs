@@ -3,7 +3,7 @@
 //! Source: <https://parquet.apache.org/docs/file-format/data-pages/encodings/> (RLE = 3).
 
 /// Appends an unsigned LEB128 number.
-pub(crate) fn varint(out: &mut Vec<u8>, mut n: u64) {
+pub(super) fn varint(out: &mut Vec<u8>, mut n: u64) {
     while n > 0x7f {
         out.push(n.to_le_bytes()[0] | 0x80);
         n >>= 7;
@@ -11,9 +11,14 @@ pub(crate) fn varint(out: &mut Vec<u8>, mut n: u64) {
     out.push(n.to_le_bytes()[0]);
 }
 
+/// Bits of a level up to this one.
+pub(super) fn bits(max_level: i16) -> usize {
+    (i16::BITS - max_level.leading_zeros()) as usize
+}
+
 /// Appends `levels`, each below 2^`bits` (`bits` 1 to 8), behind their encoded length (u32-LE) as a
 /// data page of version 1 wants them: as runs where levels repeat, else packed.
-pub(crate) fn encode(out: &mut Vec<u8>, levels: &[u8], bits: usize) {
+pub(super) fn encode(out: &mut Vec<u8>, levels: &[u8], bits: usize) {
     let begin = out.len();
     out.extend_from_slice(&[0; 4]);
     // A run takes two bytes at least; eight packed levels take `bits`.

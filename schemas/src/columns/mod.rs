@@ -1,14 +1,18 @@
-//! Parquet row groups whose payloads are written without a copy of them.
+//! Parquet row groups of which the general writer makes only a part.
 //!
-//! Payloads come first, page by page, straight from the memory they are in ([`pages`]); what describes
-//! them goes through the general Parquet writer and after them ([`described`]), so that who reads no
-//! payload reads one piece of the file.
+//! Payloads come first, page by page, straight from the memory they are in ([`pages`]), or numbers, many
+//! columns of them ([`numbers`]); what describes them goes through the general Parquet writer and after
+//! them ([`described`]), so that who reads no payload reads one piece of the file. Any reader of Parquet
+//! reads them.
 
 mod described;
 mod levels;
+mod numbers;
+mod page_header;
 mod pages;
 
 pub(crate) use described::{CREATED_BY, Described, RowGroupColumns, footer};
+pub(crate) use numbers::Numbers;
 pub(crate) use pages::{Chunk, Output, Pages, Slot, body_slot, tensor_slots};
 
 /// Offsets and lengths as Parquet's metadata has them.

@@ -11,8 +11,8 @@ use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::levels::{self, varint};
-use super::signed;
+use super::page_header::{self, PLAIN};
+use super::{levels, signed};
 use crate::tensor::Tensor;
 
 /// Values below this length are gathered before they are written: a call costs more than the copy.
@@ -184,18 +184,18 @@ fn write_page(
     let mut level = Vec::with_capacity(slots.len());
     if column.max_rep_level() > 0 {
         level.extend(slots.iter().map(|s| s.repetition));
-        levels::encode(&mut head, &level, bits(column.max_rep_level()));
+        levels::encode(&mut head, &level, levels::bits(column.max_rep_level()));
         level.clear();
     }
     level.extend(slots.iter().map(|s| s.definition));
-    levels::encode(&mut head, &level, bits(column.max_def_level()));
+    levels::encode(&mut head, &level, levels::bits(column.max_def_level()));
     let values = || slots.iter().filter_map(|s| s.data);
     let size = head.len() + values().map(|data| 4 + data.len()).sum::<usize>();
-    header(gathered, size, slots.len())?;
+    page_header::data(gathered, size, slots.len(), PLAIN)?;
     gathered.extend_from_slice(&head);
     for data in values() {
         // Each value is shorter than its page, whose length was just found to fit.
-        let length = u32::try_from(data.len()).map_err(|_| too_long(size))?;
+        let length = u32::try_from(data.len()).map_err(|_| page_header::too_long(size))?;
         gathered.extend_from_slice(&length.to_le_bytes());
         if data.len() < GATHERED_BELOW {
             gathered.extend_from_slice(data);
@@ -212,35 +212,4 @@ fn write_page(
     gathered.clear();
     out.end_piece();
     Ok(())
-}
-
-/// A `PageHeader` of a data page, version 1, in Thrift's compact protocol.
-fn header(out: &mut Vec<u8>, size: usize, entries: usize) -> io::Result<()> {
-    // A field's header is the step from the field before it (high half) and its type (low half).
-    const NEXT_I32: u8 = 0x15;
-    const NEXT_BUT_ONE_STRUCT: u8 = 0x2c;
-    const STOP: u8 = 0;
-    let (data_page, plain, rle) = (0, 0, 3);
-    let mut fields = |numbers: &[usize], then: &[u8]| -> io::Result<()> {
-        for &n in numbers {
-            let n = i32::try_from(n).map_err(|_| too_long(size))?;
-            out.push(NEXT_I32);
-            // Zigzag of a number that is not negative.
-            varint(out, u64::from(n.unsigned_abs()) << 1);
-        }
-        out.extend_from_slice(then);
-        Ok(())
-    };
-    // The checksum is left out: each page has a digest in the footer.
-    fields(&[data_page, size, size], &[NEXT_BUT_ONE_STRUCT])?;
-    fields(&[entries, plain, rle, rle], &[STOP, STOP])
-}
-
-fn bits(max_level: i16) -> usize {
-    (i16::BITS - max_level.leading_zeros()) as usize
-}
-
-fn too_long(size: usize) -> io::Error {
-    let why = format!("a page of {size} bytes is longer than Parquet can say (2 GiB)");
-    io::Error::new(io::ErrorKind::InvalidInput, why)
 }

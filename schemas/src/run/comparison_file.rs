@@ -3,18 +3,22 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use super::RunFileError;
-use super::comparison::{Comparison, ComparisonRow, Outcome};
-use super::files::{RowReader, TableForm, TableReader, TableWriter};
-use crate::capture::Ulids;
-use arrow_array::builder::{
-    BooleanBuilder, Float64Builder, Int64Builder, ListBuilder, StringBuilder, UInt32Builder,
-    UInt64Builder,
-};
+use arrow_array::builder::{Int64Builder, ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::schema::types::SchemaDescPtr;
+
+use super::RunFileError;
+use super::comparison::{Comparison, ComparisonRow, Outcome};
+use super::files::{RowReader, TableForm, TableReader};
+use super::growing::Growing;
+use crate::capture::Ulids;
+use crate::columns::{Numbers, Output, RowGroupColumns};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let dims = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
@@ -55,93 +59,145 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// Rows that are buffered before they are encoded.
-const BATCH: usize = 4096;
+static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
+    let columns = ArrowSchemaConverter::new().convert(&SCHEMA);
+    Arc::new(columns.expect("every type of the schema has a Parquet type"))
+});
 
-/// Writes one file of comparisons, batch by batch: memory does not grow with the rows.
-pub struct ComparisonWriter {
-    table: TableWriter,
-    columns: Columns,
-    rows: usize,
-}
+/// The columns that are no numbers.
+const TEXTS: [&str; 6] = [
+    "recorder", "output", "outcome", "error", "datatype", "shape",
+];
 
-macro_rules! columns {
-    ($($field:ident: $builder:ty,)*) => {
-        struct Columns {
-            $($field: $builder,)*
-            shape: ListBuilder<Int64Builder>,
-        }
+/// What goes through the general writer.
+static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let fields = SCHEMA.fields().iter();
+    let texts = fields.filter(|f| TEXTS.contains(&f.name().as_str()));
+    Arc::new(Schema::new(texts.cloned().collect::<Fields>()))
+});
 
-        impl Columns {
-            fn new() -> Self {
-                let dimension = Field::new("item", DataType::Int64, false);
-                Self {
-                    $($field: <$builder>::new(),)*
-                    shape: ListBuilder::new(Int64Builder::new()).with_field(dimension),
-                }
-            }
-
-            /// In the order of [`SCHEMA`]: the shape stands after the datatype.
-            fn finish(&mut self) -> Vec<ArrayRef> {
-                let mut columns: Vec<ArrayRef> = vec![$(Arc::new(self.$field.finish())),*];
-                let (at, _) = SCHEMA.column_with_name("shape").expect("it is in SCHEMA");
-                columns.insert(at, Arc::new(self.shape.finish()));
-                columns
-            }
-        }
-    };
-}
-
-columns! {
-    recorder: StringBuilder,
-    seq: UInt64Builder,
-    item: UInt32Builder,
-    output: StringBuilder,
-    outcome: StringBuilder,
-    error: StringBuilder,
-    datatype: StringBuilder,
-    elements: UInt64Builder,
-    bits_equal: BooleanBuilder,
-    production_equal: BooleanBuilder,
-    max_abs: Float64Builder,
-    mean_abs: Float64Builder,
-    p50_abs: Float64Builder,
-    p99_abs: Float64Builder,
-    p999_abs: Float64Builder,
-    max_rel: Float64Builder,
-    rel_l2: Float64Builder,
-    cosine: Float64Builder,
-    log_norm_ratio: Float64Builder,
-    max_ulp: UInt64Builder,
-    violations: UInt64Builder,
-    rtol: Float64Builder,
-    atol: Float64Builder,
-    nonfinite_mismatches: UInt64Builder,
-    nonfinite_matched: UInt64Builder,
-    worst_index: UInt64Builder,
-    reference_top1: UInt32Builder,
-    stage_top1: UInt32Builder,
-    reference_margin: Float64Builder,
-    reference_tie: BooleanBuilder,
-    stage_tie: BooleanBuilder,
-}
+/// Rows of which the texts are encoded together.
+const BATCH: usize = 1024;
 
 const FORM: TableForm = TableForm {
-    // A dictionary pays there and costs elsewhere.
+    // The writer holds the numbers of a row group in memory, two hundred bytes a row.
+    row_group_rows: 16 * BATCH,
     repeated: &[
         "recorder",
         "output",
         "outcome",
         "error",
         "datatype",
-        "elements",
-        "rtol",
-        "atol",
-        "item",
         "shape.list.item",
     ],
-    ..TableForm::PLAIN
 };
+
+/// Writes one file of comparisons, row group by row group: memory does not grow with the rows.
+pub struct ComparisonWriter {
+    growing: Growing,
+    texts: Texts,
+    described: Option<RowGroupColumns>,
+    numbers: NumberColumns,
+    /// Of the row group.
+    rows: usize,
+}
+
+/// Texts that are not encoded yet.
+struct Texts {
+    recorder: StringBuilder,
+    output: StringBuilder,
+    outcome: StringBuilder,
+    error: StringBuilder,
+    datatype: StringBuilder,
+    shape: ListBuilder<Int64Builder>,
+}
+
+impl Texts {
+    fn new() -> Self {
+        let dimension = Field::new("item", DataType::Int64, false);
+        Self {
+            recorder: StringBuilder::new(),
+            output: StringBuilder::new(),
+            outcome: StringBuilder::new(),
+            error: StringBuilder::new(),
+            datatype: StringBuilder::new(),
+            shape: ListBuilder::new(Int64Builder::new()).with_field(dimension),
+        }
+    }
+
+    fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(self.recorder.finish()),
+            Arc::new(self.output.finish()),
+            Arc::new(self.outcome.finish()),
+            Arc::new(self.error.finish()),
+            Arc::new(self.datatype.finish()),
+            Arc::new(self.shape.finish()),
+        ];
+        RecordBatch::try_new(DESCRIBED.clone(), columns)
+    }
+}
+
+macro_rules! numbers {
+    ($($field:ident: $type:ty,)*) => {
+        /// The columns of numbers, in the order of [`SCHEMA`].
+        struct NumberColumns {
+            $($field: Numbers<$type>,)*
+        }
+
+        impl NumberColumns {
+            fn new() -> Self {
+                Self {
+                    $($field: Numbers::new(),)*
+                }
+            }
+
+            /// Appends all of them to `out`, which begins at offset `start` of the file.
+            fn encode(
+                &mut self,
+                start: u64,
+                out: &mut Vec<u8>,
+            ) -> Result<Vec<ColumnChunkMetaData>, ParquetError> {
+                let column = |name: &str| {
+                    let mut columns = COLUMNS.columns().iter();
+                    columns.find(|c| c.name() == name).expect("it is in SCHEMA")
+                };
+                Ok(vec![$(
+                    self.$field.encode(column(stringify!($field)), start, out)?,
+                )*])
+            }
+        }
+    };
+}
+
+numbers! {
+    seq: u64,
+    item: u32,
+    elements: u64,
+    bits_equal: bool,
+    production_equal: bool,
+    max_abs: f64,
+    mean_abs: f64,
+    p50_abs: f64,
+    p99_abs: f64,
+    p999_abs: f64,
+    max_rel: f64,
+    rel_l2: f64,
+    cosine: f64,
+    log_norm_ratio: f64,
+    max_ulp: u64,
+    violations: u64,
+    rtol: f64,
+    atol: f64,
+    nonfinite_mismatches: u64,
+    nonfinite_matched: u64,
+    worst_index: u64,
+    reference_top1: u32,
+    stage_top1: u32,
+    reference_margin: f64,
+    reference_tie: bool,
+    stage_tie: bool,
+}
 
 impl ComparisonWriter {
     /// Begins a file; it is not there before [`Self::commit`].
@@ -150,8 +206,10 @@ impl ComparisonWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            table: TableWriter::create(path, &SCHEMA, &FORM)?,
-            columns: Columns::new(),
+            growing: Growing::create(path, &SCHEMA, &COLUMNS, &DESCRIBED, &FORM)?,
+            texts: Texts::new(),
+            described: None,
+            numbers: NumberColumns::new(),
             rows: 0,
         })
     }
@@ -161,18 +219,18 @@ impl ComparisonWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn push(&mut self, row: &ComparisonRow<'_>) -> Result<(), RunFileError> {
-        let (c, n) = (&mut self.columns, &row.numbers);
+        let (t, c, n) = (&mut self.texts, &mut self.numbers, &row.numbers);
         let mut text = [0; ulid::ULID_LEN];
-        c.recorder
+        t.recorder
             .append_value(row.recorder.array_to_str(&mut text));
+        t.output.append_value(row.output);
+        t.outcome.append_value(row.outcome.name());
+        t.error.append_option(row.error);
+        t.datatype.append_value(row.datatype);
+        t.shape.values().append_slice(row.shape);
+        t.shape.append(true);
         c.seq.append_value(row.seq);
         c.item.append_value(row.item);
-        c.output.append_value(row.output);
-        c.outcome.append_value(row.outcome.name());
-        c.error.append_option(row.error);
-        c.datatype.append_value(row.datatype);
-        c.shape.values().append_slice(row.shape);
-        c.shape.append(true);
         c.elements.append_value(n.elements);
         c.bits_equal.append_value(n.bits_equal);
         c.production_equal.append_option(row.production_equal);
@@ -198,10 +256,12 @@ impl ComparisonWriter {
         c.reference_tie.append_value(n.reference_tie);
         c.stage_tie.append_value(n.stage_tie);
         self.rows += 1;
-        if self.rows == BATCH {
-            self.flush()?;
-        }
-        Ok(())
+        let encoded = match self.rows {
+            FULL => self.end_group(),
+            n if n.is_multiple_of(BATCH) => self.encode_texts(),
+            _ => Ok(()),
+        };
+        encoded.map_err(|e| self.growing.error(e))
     }
 
     /// Completes the file and gives it its name.
@@ -209,15 +269,36 @@ impl ComparisonWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn commit(mut self) -> Result<(), RunFileError> {
-        self.flush()?;
-        self.table.commit()
+        if self.rows > 0 {
+            let ended = self.end_group();
+            ended.map_err(|e| self.growing.error(e))?;
+        }
+        self.growing.commit()
     }
 
-    fn flush(&mut self) -> Result<(), RunFileError> {
+    fn encode_texts(&mut self) -> Result<(), ParquetError> {
+        let described = match &mut self.described {
+            Some(described) => described,
+            none => none.insert(self.growing.begin()?),
+        };
+        described.write(&self.texts.finish()?)
+    }
+
+    fn end_group(&mut self) -> Result<(), ParquetError> {
+        self.encode_texts()?;
+        let start = self.growing.file.position();
+        let mut bytes = Vec::with_capacity(256 * self.rows);
+        let numbers = self.numbers.encode(start, &mut bytes)?;
+        self.growing.file.append(&bytes)?;
         self.rows = 0;
-        self.table.write(self.columns.finish())
+        let described = self.described.take();
+        let described = described.expect("their last texts were encoded just now");
+        self.growing.end(described, numbers, start)
     }
 }
+
+/// Rows of a row group.
+const FULL: usize = FORM.row_group_rows;
 
 /// What of the rows is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -17,6 +17,7 @@ pub mod comparison;
 mod comparison_file;
 pub mod evidence;
 mod files;
+mod growing;
 pub mod ladder;
 pub mod layout;
 pub mod manifest;

@@ -1,7 +1,5 @@
 //! `outputs/*.parquet`: answers in the same `list<tensor>` column as a capture's.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -11,17 +9,16 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema};
+use parquet::arrow::ArrowSchemaConverter;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::KeyValue;
 use parquet::schema::types::SchemaDescPtr;
 use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableForm, TableReader};
-use super::unpublished::Unpublished;
+use super::growing::Growing;
 use crate::capture::{Ulids, decode_tensors, described_tensors, tensor_list};
-use crate::columns::{Chunk, Described, Output, Pages, RowGroupColumns, footer, tensor_slots};
+use crate::columns::{Chunk, Output, Pages, RowGroupColumns, tensor_slots};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -80,9 +77,7 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Writes one file of answers: payloads go to it a page at a time, and what describes them is in memory
 /// until the row group ends.
 pub struct OutputWriter {
-    file: Sink,
-    unpublished: Unpublished,
-    described: Described,
+    growing: Growing,
     group: Option<Group>,
     gathered: Vec<u8>,
     rows: Vec<StoredAnswer>,
@@ -93,31 +88,8 @@ pub struct OutputWriter {
 struct Group {
     start: u64,
     payloads: Chunk,
-    columns: RowGroupColumns,
+    described: RowGroupColumns,
     rows: usize,
-}
-
-struct Sink {
-    file: File,
-    written: u64,
-}
-
-impl Output for Sink {
-    fn position(&self) -> u64 {
-        self.written
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Run files have no digests,
-    fn end_piece(&mut self) {}
-
-    /// and a replay has nobody to give way to.
-    fn pause(&mut self) {}
 }
 
 impl OutputWriter {
@@ -126,12 +98,8 @@ impl OutputWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
-        let (file, unpublished) = Unpublished::begin(path)?;
-        let described = Described::new(DESCRIBED.clone(), COLUMNS.clone(), FORM.properties());
         Ok(Self {
-            file: Sink { file, written: 0 },
-            described: described.map_err(|e| unpublished.error(e))?,
-            unpublished,
+            growing: Growing::create(path, &STORED, &COLUMNS, &DESCRIBED, &FORM)?,
             group: None,
             gathered: Vec::new(),
             rows: Vec::new(),
@@ -149,7 +117,7 @@ impl OutputWriter {
         self.rows.push(row);
         if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
             let written = self.flush();
-            written.map_err(|e| self.unpublished.error(e))?;
+            written.map_err(|e| self.growing.error(e))?;
         }
         Ok(())
     }
@@ -159,21 +127,9 @@ impl OutputWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn commit(mut self) -> Result<(), RunFileError> {
-        let written = self.finish();
-        written.map_err(|e| self.unpublished.error(e))?;
-        self.unpublished.publish(&self.file.file)
-    }
-
-    fn finish(&mut self) -> Result<(), ParquetError> {
-        self.flush()?;
-        self.end_group()?;
-        self.described.begin_file(&mut self.file)?;
-        let schema = KeyValue::new(
-            ARROW_SCHEMA_META_KEY.to_owned(),
-            encode_arrow_schema(&STORED),
-        );
-        let footer = footer(self.described.written(), &COLUMNS, vec![schema])?;
-        Ok(self.file.append(&footer)?)
+        let written = self.flush().and_then(|()| self.end_group());
+        written.map_err(|e| self.growing.error(e))?;
+        self.growing.commit()
     }
 
     fn flush(&mut self) -> Result<(), ParquetError> {
@@ -182,18 +138,19 @@ impl OutputWriter {
         }
         let group = match &mut self.group {
             Some(group) => group,
-            none => none.insert(Group::begin(&self.described, &mut self.file)?),
+            none => none.insert(Group::begin(&self.growing)?),
         };
         self.gathered
             .reserve(self.bytes.min(BATCH_BYTES) + 16 * self.rows.len());
-        let mut pages = Pages::new(&mut self.file, &mut group.payloads, &mut self.gathered);
+        let file = &mut self.growing.file;
+        let mut pages = Pages::new(file, &mut group.payloads, &mut self.gathered);
         let mut entries = Vec::new();
         for row in &self.rows {
             tensor_slots(row.answer.as_deref().ok(), &mut entries);
             entries.drain(..).try_for_each(|entry| pages.push(entry))?;
         }
         pages.end()?;
-        group.columns.write(&described(&self.rows)?)?;
+        group.described.write(&described(&self.rows)?)?;
         group.rows += self.rows.len();
         self.rows.clear();
         self.bytes = 0;
@@ -207,22 +164,20 @@ impl OutputWriter {
         let Some(group) = self.group.take() else {
             return Ok(());
         };
-        let payloads = vec![group.payloads.end(&self.file)?];
-        self.described
-            .end(&mut self.file, group.columns, payloads, group.start)
+        let payloads = vec![group.payloads.end(&self.growing.file)?];
+        self.growing.end(group.described, payloads, group.start)
     }
 }
 
 impl Group {
-    fn begin(described: &Described, file: &mut Sink) -> Result<Self, ParquetError> {
-        described.begin_file(file)?;
+    fn begin(growing: &Growing) -> Result<Self, ParquetError> {
         let columns = COLUMNS.columns();
         let payload = columns.iter().find(|c| c.path().string() == PAYLOAD);
         let payload = payload.expect("the schema has a column of payloads");
         Ok(Self {
-            start: file.position(),
-            payloads: Chunk::begin(payload.clone(), file),
-            columns: described.begin()?,
+            start: growing.file.position(),
+            payloads: Chunk::begin(payload.clone(), &growing.file),
+            described: growing.begin()?,
             rows: 0,
         })
     }
