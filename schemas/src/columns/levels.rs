@@ -17,29 +17,51 @@ pub(super) fn bits(max_level: i16) -> usize {
 }
 
 /// Appends `levels`, each below 2^`bits` (`bits` 1 to 8), behind their encoded length (u32-LE) as a
-/// data page of version 1 wants them: as runs where levels repeat, else packed.
+/// data page of version 1 wants them.
 pub(super) fn encode(out: &mut Vec<u8>, levels: &[u8], bits: usize) {
     let begin = out.len();
     out.extend_from_slice(&[0; 4]);
-    // A run takes two bytes at least; eight packed levels take `bits`.
-    let runs = levels.chunk_by(|a, b| a == b).count();
-    if 2 * runs <= levels.len() * bits / 8 + 2 {
-        for run in levels.chunk_by(|a, b| a == b) {
-            varint(out, (run.len() as u64) << 1);
-            out.push(run[0]);
-        }
-    } else {
-        varint(out, (levels.len().div_ceil(8) as u64) << 1 | 1);
-        for group in levels.chunks(8) {
-            let packed = group.iter().enumerate().fold(0u64, |packed, (i, &level)| {
-                packed | u64::from(level) << (i * bits)
-            });
-            out.extend_from_slice(&packed.to_le_bytes()[..bits]);
-        }
-    }
+    hybrid(out, levels, bits);
     let length = u32::try_from(out.len() - begin - 4)
         .expect("levels of a page take less than its values' lengths, which fit");
     out[begin..begin + 4].copy_from_slice(&length.to_le_bytes());
+}
+
+/// Appends `values`, each below 2^`bits` (`bits` 1 to 32): as runs where they repeat, else packed.
+pub(super) fn hybrid<T: Copy + PartialEq + Into<u32>>(
+    out: &mut Vec<u8>,
+    values: &[T],
+    bits: usize,
+) {
+    // A run takes a length and its value's whole bytes; eight packed values take `bits`.
+    let of_a_run = 1 + bits.div_ceil(8);
+    let runs = values.chunk_by(|a, b| a == b).count();
+    if of_a_run * runs <= values.len() * bits / 8 + 2 {
+        for run in values.chunk_by(|a, b| a == b) {
+            varint(out, (run.len() as u64) << 1);
+            let value: u32 = run[0].into();
+            out.extend_from_slice(&value.to_le_bytes()[..bits.div_ceil(8)]);
+        }
+    } else {
+        varint(out, (values.len().div_ceil(8) as u64) << 1 | 1);
+        for group in values.chunks(8) {
+            // At most seven bits wait for the next value: 39 in all.
+            let (mut waiting, mut count, begin) = (0_u64, 0, out.len());
+            for &value in group {
+                waiting |= u64::from(value.into()) << count;
+                count += bits;
+                while count >= 8 {
+                    out.push(waiting.to_le_bytes()[0]);
+                    waiting >>= 8;
+                    count -= 8;
+                }
+            }
+            if count > 0 {
+                out.push(waiting.to_le_bytes()[0]);
+            }
+            out.resize(begin + bits, 0);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +99,56 @@ mod tests {
         assert!(out.len() >= count && out.len() < count + 8);
         out.truncate(count);
         out
+    }
+
+    /// As [`encode`] but for the length, and of any width.
+    fn unpacked(values: &[u32], bits: usize) -> Vec<u32> {
+        let mut bytes = Vec::new();
+        hybrid(&mut bytes, values, bits);
+        let (mut at, mut out) = (0, Vec::new());
+        while at < bytes.len() {
+            let (mut header, mut shift) = (0usize, 0);
+            loop {
+                let byte = bytes[at];
+                at += 1;
+                header |= usize::from(byte & 0x7f) << shift;
+                shift += 7;
+                if byte < 0x80 {
+                    break;
+                }
+            }
+            if header & 1 == 0 {
+                let mut value = [0; 4];
+                value[..bits.div_ceil(8)].copy_from_slice(&bytes[at..at + bits.div_ceil(8)]);
+                out.extend(std::iter::repeat_n(u32::from_le_bytes(value), header >> 1));
+                at += bits.div_ceil(8);
+            } else {
+                for i in 0..(header >> 1) * 8 {
+                    let bit = |b: usize| {
+                        let place = i * bits + b;
+                        u32::from(bytes[at + place / 8] >> (place % 8) & 1)
+                    };
+                    out.push((0..bits).map(|b| bit(b) << b).sum());
+                }
+                at += (header >> 1) * bits;
+            }
+        }
+        out.truncate(values.len());
+        out
+    }
+
+    #[test]
+    fn values_of_any_width_come_back() {
+        for bits in 1..=32 {
+            let most = u32::MAX >> (32 - bits);
+            let mixed: Vec<u32> = (0..1003_u32)
+                .map(|i| i.wrapping_mul(2_654_435_761) & most)
+                .collect();
+            let runs: Vec<u32> = mixed.iter().flat_map(|v| [*v; 40]).collect();
+            for values in [vec![most; 1000], mixed, runs, vec![most], vec![]] {
+                assert_eq!(unpacked(&values, bits), values, "{bits} bits");
+            }
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Parquet row groups of which the general writer makes only a part.
 //!
-//! Payloads come first, page by page, straight from the memory they are in ([`pages`]), or numbers, many
-//! columns of them ([`numbers`]); what describes them goes through the general Parquet writer and after
+//! Payloads come first, page by page, straight from the memory they are in ([`pages`]), or numbers and
+//! texts, many columns of them ([`numbers`], [`texts`]); what describes them goes through the general Parquet writer and after
 //! them ([`described`]), so that who reads no payload reads one piece of the file. Any reader of Parquet
 //! reads them.
 
@@ -10,10 +10,12 @@ mod levels;
 mod numbers;
 mod page_header;
 mod pages;
+mod texts;
 
 pub(crate) use described::{CREATED_BY, Described, RowGroupColumns, footer};
 pub(crate) use numbers::Numbers;
 pub(crate) use pages::{Chunk, Output, Pages, Slot, body_slot, tensor_slots};
+pub(crate) use texts::Texts;
 
 /// Offsets and lengths as Parquet's metadata has them.
 pub(crate) fn signed(n: u64) -> i64 {

@@ -3,11 +3,11 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{Int64Builder, ListBuilder, StringBuilder};
+use arrow_array::builder::{Int64Builder, ListBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, Float64Array, RecordBatch};
-use arrow_schema::{ArrowError, DataType, Field, Fields, Schema, SchemaRef};
+use arrow_array::{Array, Float64Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -16,9 +16,9 @@ use parquet::schema::types::SchemaDescPtr;
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
 use super::files::{RowReader, TableForm, TableReader};
-use super::growing::Growing;
+use super::growing::{Growing, Recorders};
 use crate::capture::Ulids;
-use crate::columns::{Numbers, Output, RowGroupColumns};
+use crate::columns::{Numbers, Output, RowGroupColumns, Texts};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let dims = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
@@ -64,91 +64,42 @@ static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
     Arc::new(columns.expect("every type of the schema has a Parquet type"))
 });
 
-/// The columns that are no numbers.
-const TEXTS: [&str; 6] = [
-    "recorder", "output", "outcome", "error", "datatype", "shape",
-];
-
 /// What goes through the general writer.
 static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let fields = SCHEMA.fields().iter();
-    let texts = fields.filter(|f| TEXTS.contains(&f.name().as_str()));
-    Arc::new(Schema::new(texts.cloned().collect::<Fields>()))
+    let shape = SCHEMA.field_with_name("shape").expect("it is in SCHEMA");
+    Arc::new(Schema::new(vec![shape.clone()]))
 });
 
-/// Rows of which the texts are encoded together.
+/// Rows of which the shapes are encoded together.
 const BATCH: usize = 1024;
 
 const FORM: TableForm = TableForm {
-    // The writer holds the numbers of a row group in memory, two hundred bytes a row.
+    // The writer holds a row group in memory, two hundred bytes a row.
     row_group_rows: 16 * BATCH,
-    repeated: &[
-        "recorder",
-        "output",
-        "outcome",
-        "error",
-        "datatype",
-        "shape.list.item",
-    ],
+    repeated: &["shape.list.item"],
 };
 
 /// Writes one file of comparisons, row group by row group: memory does not grow with the rows.
 pub struct ComparisonWriter {
     growing: Growing,
-    texts: Texts,
+    shapes: ListBuilder<Int64Builder>,
     described: Option<RowGroupColumns>,
-    numbers: NumberColumns,
+    columns: Columns,
     /// Of the row group.
     rows: usize,
 }
 
-/// Texts that are not encoded yet.
-struct Texts {
-    recorder: StringBuilder,
-    output: StringBuilder,
-    outcome: StringBuilder,
-    error: StringBuilder,
-    datatype: StringBuilder,
-    shape: ListBuilder<Int64Builder>,
-}
-
-impl Texts {
-    fn new() -> Self {
-        let dimension = Field::new("item", DataType::Int64, false);
-        Self {
-            recorder: StringBuilder::new(),
-            output: StringBuilder::new(),
-            outcome: StringBuilder::new(),
-            error: StringBuilder::new(),
-            datatype: StringBuilder::new(),
-            shape: ListBuilder::new(Int64Builder::new()).with_field(dimension),
-        }
-    }
-
-    fn finish(&mut self) -> Result<RecordBatch, ArrowError> {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(self.recorder.finish()),
-            Arc::new(self.output.finish()),
-            Arc::new(self.outcome.finish()),
-            Arc::new(self.error.finish()),
-            Arc::new(self.datatype.finish()),
-            Arc::new(self.shape.finish()),
-        ];
-        RecordBatch::try_new(DESCRIBED.clone(), columns)
-    }
-}
-
-macro_rules! numbers {
+macro_rules! columns {
     ($($field:ident: $type:ty,)*) => {
-        /// The columns of numbers, in the order of [`SCHEMA`].
-        struct NumberColumns {
-            $($field: Numbers<$type>,)*
+        /// The columns that we write, in the order of [`SCHEMA`].
+        struct Columns {
+            $($field: $type,)*
         }
 
-        impl NumberColumns {
+        impl Columns {
             fn new() -> Self {
                 Self {
-                    $($field: Numbers::new(),)*
+                    $($field: <$type>::new(),)*
                 }
             }
 
@@ -160,7 +111,9 @@ macro_rules! numbers {
             ) -> Result<Vec<ColumnChunkMetaData>, ParquetError> {
                 let column = |name: &str| {
                     let mut columns = COLUMNS.columns().iter();
-                    columns.find(|c| c.name() == name).expect("it is in SCHEMA")
+                    columns
+                        .find(|c| c.path().string() == name)
+                        .expect("it is in SCHEMA")
                 };
                 Ok(vec![$(
                     self.$field.encode(column(stringify!($field)), start, out)?,
@@ -170,33 +123,38 @@ macro_rules! numbers {
     };
 }
 
-numbers! {
-    seq: u64,
-    item: u32,
-    elements: u64,
-    bits_equal: bool,
-    production_equal: bool,
-    max_abs: f64,
-    mean_abs: f64,
-    p50_abs: f64,
-    p99_abs: f64,
-    p999_abs: f64,
-    max_rel: f64,
-    rel_l2: f64,
-    cosine: f64,
-    log_norm_ratio: f64,
-    max_ulp: u64,
-    violations: u64,
-    rtol: f64,
-    atol: f64,
-    nonfinite_mismatches: u64,
-    nonfinite_matched: u64,
-    worst_index: u64,
-    reference_top1: u32,
-    stage_top1: u32,
-    reference_margin: f64,
-    reference_tie: bool,
-    stage_tie: bool,
+columns! {
+    recorder: Recorders,
+    seq: Numbers<u64>,
+    item: Numbers<u32>,
+    output: Texts,
+    outcome: Texts,
+    error: Texts,
+    datatype: Texts,
+    elements: Numbers<u64>,
+    bits_equal: Numbers<bool>,
+    production_equal: Numbers<bool>,
+    max_abs: Numbers<f64>,
+    mean_abs: Numbers<f64>,
+    p50_abs: Numbers<f64>,
+    p99_abs: Numbers<f64>,
+    p999_abs: Numbers<f64>,
+    max_rel: Numbers<f64>,
+    rel_l2: Numbers<f64>,
+    cosine: Numbers<f64>,
+    log_norm_ratio: Numbers<f64>,
+    max_ulp: Numbers<u64>,
+    violations: Numbers<u64>,
+    rtol: Numbers<f64>,
+    atol: Numbers<f64>,
+    nonfinite_mismatches: Numbers<u64>,
+    nonfinite_matched: Numbers<u64>,
+    worst_index: Numbers<u64>,
+    reference_top1: Numbers<u32>,
+    stage_top1: Numbers<u32>,
+    reference_margin: Numbers<f64>,
+    reference_tie: Numbers<bool>,
+    stage_tie: Numbers<bool>,
 }
 
 impl ComparisonWriter {
@@ -205,11 +163,12 @@ impl ComparisonWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
+        let dimension = Field::new("item", DataType::Int64, false);
         Ok(Self {
             growing: Growing::create(path, &SCHEMA, &COLUMNS, &DESCRIBED, &FORM)?,
-            texts: Texts::new(),
+            shapes: ListBuilder::new(Int64Builder::new()).with_field(dimension),
             described: None,
-            numbers: NumberColumns::new(),
+            columns: Columns::new(),
             rows: 0,
         })
     }
@@ -219,18 +178,16 @@ impl ComparisonWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn push(&mut self, row: &ComparisonRow<'_>) -> Result<(), RunFileError> {
-        let (t, c, n) = (&mut self.texts, &mut self.numbers, &row.numbers);
-        let mut text = [0; ulid::ULID_LEN];
-        t.recorder
-            .append_value(row.recorder.array_to_str(&mut text));
-        t.output.append_value(row.output);
-        t.outcome.append_value(row.outcome.name());
-        t.error.append_option(row.error);
-        t.datatype.append_value(row.datatype);
-        t.shape.values().append_slice(row.shape);
-        t.shape.append(true);
+        let (c, n) = (&mut self.columns, &row.numbers);
+        c.recorder.append_value(row.recorder);
         c.seq.append_value(row.seq);
         c.item.append_value(row.item);
+        c.output.append_value(row.output);
+        c.outcome.append_value(row.outcome.name());
+        c.error.append_option(row.error);
+        c.datatype.append_value(row.datatype);
+        self.shapes.values().append_slice(row.shape);
+        self.shapes.append(true);
         c.elements.append_value(n.elements);
         c.bits_equal.append_value(n.bits_equal);
         c.production_equal.append_option(row.production_equal);
@@ -258,7 +215,7 @@ impl ComparisonWriter {
         self.rows += 1;
         let encoded = match self.rows {
             FULL => self.end_group(),
-            n if n.is_multiple_of(BATCH) => self.encode_texts(),
+            n if n.is_multiple_of(BATCH) => self.encode_shapes(),
             _ => Ok(()),
         };
         encoded.map_err(|e| self.growing.error(e))
@@ -276,24 +233,25 @@ impl ComparisonWriter {
         self.growing.commit()
     }
 
-    fn encode_texts(&mut self) -> Result<(), ParquetError> {
+    fn encode_shapes(&mut self) -> Result<(), ParquetError> {
         let described = match &mut self.described {
             Some(described) => described,
             none => none.insert(self.growing.begin()?),
         };
-        described.write(&self.texts.finish()?)
+        let shapes = Arc::new(self.shapes.finish());
+        described.write(&RecordBatch::try_new(DESCRIBED.clone(), vec![shapes])?)
     }
 
     fn end_group(&mut self) -> Result<(), ParquetError> {
-        self.encode_texts()?;
+        self.encode_shapes()?;
         let start = self.growing.file.position();
         let mut bytes = Vec::with_capacity(256 * self.rows);
-        let numbers = self.numbers.encode(start, &mut bytes)?;
+        let columns = self.columns.encode(start, &mut bytes)?;
         self.growing.file.append(&bytes)?;
         self.rows = 0;
         let described = self.described.take();
-        let described = described.expect("their last texts were encoded just now");
-        self.growing.end(described, numbers, start)
+        let described = described.expect("their last shapes were encoded just now");
+        self.growing.end(described, columns, start)
     }
 }
 

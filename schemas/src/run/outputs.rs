@@ -3,22 +3,21 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{StringBuilder, UInt64Builder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::UInt64Type;
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowSchemaConverter;
 use parquet::errors::ParquetError;
-use parquet::schema::types::SchemaDescPtr;
+use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr};
 use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableForm, TableReader};
-use super::growing::Growing;
+use super::growing::{Growing, Recorders};
 use crate::capture::{Ulids, decode_tensors, described_tensors, tensor_list};
-use crate::columns::{Chunk, Output, Pages, RowGroupColumns, tensor_slots};
+use crate::columns::{Chunk, Numbers, Output, Pages, RowGroupColumns, Texts, tensor_slots};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -32,34 +31,43 @@ pub struct StoredAnswer {
     pub answer: Result<Vec<Tensor>, String>,
 }
 
-fn schema(payload: Option<&DataType>) -> SchemaRef {
+fn outputs(payload: Option<&DataType>) -> Field {
+    Field::new("outputs", tensor_list(payload), true)
+}
+
+fn schema(payload: &DataType) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("recorder", DataType::Utf8, false),
         Field::new("seq", DataType::UInt64, false),
-        Field::new("outputs", tensor_list(payload), true),
+        outputs(Some(payload)),
         Field::new("error", DataType::Utf8, true),
     ]))
 }
 
 /// What readers see.
-static STORED: LazyLock<SchemaRef> = LazyLock::new(|| schema(Some(&DataType::LargeBinary)));
+static STORED: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::LargeBinary));
 
 /// What our own reader reads: payloads are views of the file's pages.
-static VIEWS: LazyLock<SchemaRef> = LazyLock::new(|| schema(Some(&DataType::BinaryView)));
+static VIEWS: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
 
 /// What goes through the general writer.
-static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| schema(None));
+static DESCRIBED: LazyLock<SchemaRef> =
+    LazyLock::new(|| Arc::new(Schema::new(vec![outputs(None)])));
 
 static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
     let columns = ArrowSchemaConverter::new().convert(&STORED);
     Arc::new(columns.expect("every type of the schema has a Parquet type"))
 });
 
-const PAYLOAD: &str = "outputs.list.item.data";
+fn column(path: &str) -> &'static ColumnDescPtr {
+    let mut columns = COLUMNS.columns().iter();
+    columns
+        .find(|c| c.path().string() == path)
+        .expect("it is in the schema")
+}
 
 const FORM: TableForm = TableForm {
     repeated: &[
-        "recorder",
         "outputs.list.item.name",
         "outputs.list.item.datatype",
         "outputs.list.item.payload",
@@ -89,7 +97,34 @@ struct Group {
     start: u64,
     payloads: Chunk,
     described: RowGroupColumns,
+    keys: Keys,
+}
+
+/// Which exchange a row answers, and why it does not.
+struct Keys {
+    recorder: Recorders,
+    seq: Numbers<u64>,
+    error: Texts,
     rows: usize,
+}
+
+impl Keys {
+    fn new() -> Self {
+        Self {
+            recorder: Recorders::new(),
+            seq: Numbers::new(),
+            error: Texts::new(),
+            rows: 0,
+        }
+    }
+
+    fn push(&mut self, row: &StoredAnswer) {
+        self.recorder.append_value(row.recorder);
+        self.seq.append_value(row.seq);
+        let error = row.answer.as_ref().err();
+        self.error.append_option(error.map(String::as_str));
+        self.rows += 1;
+    }
 }
 
 impl OutputWriter {
@@ -148,13 +183,15 @@ impl OutputWriter {
         for row in &self.rows {
             tensor_slots(row.answer.as_deref().ok(), &mut entries);
             entries.drain(..).try_for_each(|entry| pages.push(entry))?;
+            group.keys.push(row);
         }
         pages.end()?;
-        group.described.write(&described(&self.rows)?)?;
-        group.rows += self.rows.len();
+        let tensors = described_tensors(self.rows.iter().map(|r| r.answer.as_deref().ok()))?;
+        let tensors = RecordBatch::try_new(DESCRIBED.clone(), vec![tensors])?;
+        group.described.write(&tensors)?;
         self.rows.clear();
         self.bytes = 0;
-        if group.rows >= FORM.row_group_rows {
+        if group.keys.rows >= FORM.row_group_rows {
             self.end_group()?;
         }
         Ok(())
@@ -164,46 +201,31 @@ impl OutputWriter {
         let Some(group) = self.group.take() else {
             return Ok(());
         };
-        let payloads = vec![group.payloads.end(&self.growing.file)?];
-        self.growing.end(group.described, payloads, group.start)
+        let file = &mut self.growing.file;
+        let payloads = group.payloads.end(file)?;
+        let (mut keys, begin, mut bytes) = (group.keys, file.position(), Vec::new());
+        let columns = vec![
+            keys.recorder
+                .encode(column("recorder"), begin, &mut bytes)?,
+            keys.seq.encode(column("seq"), begin, &mut bytes)?,
+            payloads,
+            keys.error.encode(column("error"), begin, &mut bytes)?,
+        ];
+        file.append(&bytes)?;
+        self.growing.end(group.described, columns, group.start)
     }
 }
 
 impl Group {
     fn begin(growing: &Growing) -> Result<Self, ParquetError> {
-        let columns = COLUMNS.columns();
-        let payload = columns.iter().find(|c| c.path().string() == PAYLOAD);
-        let payload = payload.expect("the schema has a column of payloads");
+        let payload = column("outputs.list.item.data");
         Ok(Self {
             start: growing.file.position(),
             payloads: Chunk::begin(payload.clone(), &growing.file),
             described: growing.begin()?,
-            rows: 0,
+            keys: Keys::new(),
         })
     }
-}
-
-/// What describes answers.
-fn described(rows: &[StoredAnswer]) -> Result<RecordBatch, ArrowError> {
-    let (mut recorder, mut seq, mut error) = (
-        StringBuilder::new(),
-        UInt64Builder::new(),
-        StringBuilder::new(),
-    );
-    let mut text = [0; ulid::ULID_LEN];
-    for row in rows {
-        recorder.append_value(row.recorder.array_to_str(&mut text));
-        seq.append_value(row.seq);
-        error.append_option(row.answer.as_ref().err());
-    }
-    let tensors = described_tensors(rows.iter().map(|r| r.answer.as_deref().ok()))?;
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(recorder.finish()),
-        Arc::new(seq.finish()),
-        tensors,
-        Arc::new(error.finish()),
-    ];
-    RecordBatch::try_new(DESCRIBED.clone(), columns)
 }
 
 /// Reads one file of answers in the order they were written, a few at a time.
