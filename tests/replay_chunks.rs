@@ -106,15 +106,22 @@ fn row_groups_of_which_nothing_is_replayed_are_left_out() {
 #[test]
 fn what_took_production_long_is_committed_sooner() {
     let dir = tempfile::tempdir().unwrap();
-    let slow = |seq| inferdiff_schemas::Exchange {
-        end_ns: 2_000_000_000,
-        ..exchange(seq, vec![images(seq, 1)])
+    let groups = |name: &str, end_ns: u64| {
+        let slow = |seq| inferdiff_schemas::Exchange {
+            end_ns,
+            ..exchange(seq, vec![images(seq, 1)])
+        };
+        let path = dir.path().join(name);
+        let path = common::replay::write_in(&path, 2, 10, (0..20).map(slow));
+        let plan = plan(&open(&path), &Selection::default(), 1000, &mut |_| Ok(())).unwrap();
+        plan.chunks.iter().map(|c| c.row_groups).collect::<Vec<_>>()
     };
-    let path = common::replay::write_in(dir.path(), 2, 10, (0..20).map(slow));
-    let plan = plan(&open(&path), &Selection::default(), 1000, &mut |_| Ok(())).unwrap();
-    // Ten seconds hold two row groups of four seconds, and of each segment one is left.
-    let groups: Vec<usize> = plan.chunks.iter().map(|c| c.row_groups).collect();
-    assert_eq!(groups, [2, 2, 1, 2, 2, 1]);
+    // Four seconds hold two row groups of two seconds.
+    assert_eq!(groups("slow", 1_000_000_000), [2, 2, 2, 2, 2]);
+    // One that takes longer is alone.
+    assert_eq!(groups("slowest", 3_000_000_000), [1; 10]);
+    assert_eq!(groups("fast", 1_000_000), [10]);
+    assert_eq!(groups("untimed", 0), [10]);
 }
 
 #[test]

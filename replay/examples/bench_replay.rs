@@ -66,6 +66,7 @@ fn capture(dir: &Path, requests: usize, batch: usize, width: usize, each: usize)
         let digest = inferdiff_schemas::digest::input_digest(std::slice::from_ref(&tensor));
         let exchange = Exchange {
             protocol: "oip-rest-binary".to_owned(),
+            end_ns: 300_000,
             model: Some("mlp".to_owned()),
             input_digest: Some(digest),
             inputs: Some(vec![tensor]),

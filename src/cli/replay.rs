@@ -77,7 +77,7 @@ pub struct ReplayArgs {
     #[arg(long, default_value_t = 1)]
     workers: usize,
     /// Exchanges that are committed together, at most (a row group of the capture is never split): what
-    /// an interruption costs. Fewer where production took more than ten seconds over so many.
+    /// an interruption costs. Fewer where production took more than four seconds over so many.
     #[arg(long, value_name = "N", default_value_t = COMMIT_EVERY)]
     commit_every: u64,
     /// Which outputs of stages are kept; the reference's always are.

@@ -14,8 +14,11 @@ use inferdiff_schemas::run::manifest::Chunk;
 pub const COMMIT_EVERY: u64 = 4000;
 
 /// How long production took over what is committed together, unless one row group took longer: where an
-/// exchange takes a second, an interruption is not to cost an hour. What has no times has none to add.
-const CHUNK_NS: u64 = 10_000_000_000;
+/// exchange takes a second, an interruption is not to cost an hour, nor a first result.
+const CHUNK_NS: u64 = 4_000_000_000;
+
+/// What an exchange counts that has no time (imported ones have none): a thousand of them are a chunk.
+const UNTIMED_NS: u64 = CHUNK_NS / 1000;
 
 /// Bytes of a chunk's row groups, as they are in memory, unless one alone is larger: large exchanges take
 /// the longest.
@@ -68,8 +71,9 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// The next row of the segment, and how long production took over it.
+    /// The next row of the segment, and how long production took over it (0: nobody knows).
     pub fn row(&mut self, replayed: bool, took_ns: u64) {
+        let took_ns = if took_ns == 0 { UNTIMED_NS } else { took_ns };
         while self.rows >= self.segment.rows_of(self.piece.row_group)
             && self.piece.row_group < self.segment.row_groups
         {
