@@ -78,6 +78,22 @@ fn more_answers_than_a_row_group_holds_come_back() {
 }
 
 #[test]
+fn answers_of_several_recorders_and_long_errors_come_back_in_order() {
+    let dir = tempfile::tempdir().unwrap();
+    let recorder = |seq: u64| Ulid::from_parts(seq / 7 % 3, 1);
+    let mut answers: Vec<_> = (0..100)
+        .map(|seq| StoredAnswer {
+            recorder: recorder(seq),
+            ..answer(seq, 40)
+        })
+        .collect();
+    for i in [0, 3, 50, 51, 99] {
+        answers[i].answer = Err(format!("{i} failed ").repeat(200_000));
+    }
+    assert!(written(&dir.path().join("a.parquet"), &answers) == answers);
+}
+
+#[test]
 fn a_writer_that_is_given_up_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer = OutputWriter::create(&dir.path().join("a.parquet")).unwrap();

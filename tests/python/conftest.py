@@ -67,3 +67,21 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
     started = Programs(tmp_path)
     yield started
     started.close()
+
+
+def by_halves(path: Path) -> None:
+    """Row groups are where parquet-java looks for them when several share a file.
+
+    It gives a row group to who has the byte in its middle, counted from its first column
+    (ParquetMetadataConverter.filterFileMetaDataByMidpoint).
+    """
+    footer = pq.read_metadata(path)
+    before = 0
+    for i in range(footer.num_row_groups):
+        group = footer.row_group(i)
+        columns = [group.column(j) for j in range(group.num_columns)]
+        first = columns[0]
+        start = min(o for o in (first.dictionary_page_offset, first.data_page_offset) if o)
+        middle = start + sum(c.total_compressed_size for c in columns) // 2
+        assert before <= start < middle < path.stat().st_size, (path, i)
+        before = middle

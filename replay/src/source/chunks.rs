@@ -17,6 +17,9 @@ pub const COMMIT_EVERY: u64 = 4000;
 /// exchange takes a second, an interruption is not to cost an hour, nor a first result.
 const CHUNK_NS: u64 = 4_000_000_000;
 
+/// So many may take longer together: production may answer many at a time, each slowly.
+const FEW: u64 = 100;
+
 /// What an exchange counts that has no time (imported ones have none): a thousand of them are a chunk.
 const UNTIMED_NS: u64 = CHUNK_NS / 1000;
 
@@ -53,8 +56,8 @@ impl Cost {
         }
     }
 
-    fn fits(self) -> bool {
-        self.bytes <= CHUNK_BYTES && self.ns <= CHUNK_NS
+    fn fits(self, exchanges: u64) -> bool {
+        self.bytes <= CHUNK_BYTES && (self.ns <= CHUNK_NS || exchanges <= FEW)
     }
 }
 
@@ -106,7 +109,7 @@ impl<'a> Chunks<'a> {
         match &mut self.open {
             Some((chunk, sum))
                 if chunk.exchanges() + piece.exchanges() <= self.commit_every
-                    && sum.with(cost).fits() =>
+                    && sum.with(cost).fits(chunk.exchanges() + piece.exchanges()) =>
             {
                 let earlier = chunk.row_group..piece.row_group;
                 let start: u64 = earlier.map(|g| self.segment.rows_of(g)).sum();

@@ -30,7 +30,7 @@ fn views() -> BinaryViewBuilder {
 /// An exchange's digest of its inputs.
 pub(super) type Digest = Option<[u8; 16]>;
 
-/// The rows of `exchanges` in [`DESCRIBED`], with the digests of their inputs.
+/// The rows of `exchanges` in [`DESCRIBED`] (all but recorders), with the digests of their inputs.
 pub(super) fn described(
     exchanges: &[Exchange],
     digests: &[Digest],
@@ -49,10 +49,18 @@ pub(super) fn whole(exchanges: &[Exchange]) -> Result<RecordBatch, ArrowError> {
     ];
     let sides = |of: fn(&Exchange) -> Option<&[Tensor]>| tensors(exchanges.iter().map(of));
     let digests: Vec<Digest> = exchanges.iter().map(Exchange::digest_of_inputs).collect();
-    RecordBatch::try_new(VIEWS.clone(), columns(exchanges, &digests, sides, bodies)?)
+    let mut columns = columns(exchanges, &digests, sides, bodies)?;
+    let mut recorder = StringBuilder::new();
+    let mut text = [0; ulid::ULID_LEN];
+    for e in exchanges {
+        recorder.append_value(e.recorder.array_to_str(&mut text));
+    }
+    columns.insert(0, Arc::new(recorder.finish()));
+    RecordBatch::try_new(VIEWS.clone(), columns)
 }
 
-/// The columns in the order of the schema; `bodies` where those of payloads are among them.
+/// The columns in the order of the schema, but for the first, that of recorders; `bodies` where those of
+/// payloads are among them.
 fn columns(
     exchanges: &[Exchange],
     digests: &[Digest],
@@ -78,12 +86,7 @@ fn columns(
             Arc::new(b.finish()) as ArrayRef
         }};
     }
-    let mut recorder = StringBuilder::new();
     let mut digest = FixedSizeBinaryBuilder::with_capacity(exchanges.len(), 16);
-    let mut text = [0; ulid::ULID_LEN];
-    for e in exchanges {
-        recorder.append_value(e.recorder.array_to_str(&mut text));
-    }
     for of_inputs in digests {
         match of_inputs {
             Some(d) => digest.append_value(d)?,
@@ -92,7 +95,6 @@ fn columns(
     }
     let time = TimestampNanosecondBuilder::new().with_timezone("UTC");
     let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(recorder.finish()),
         column!(UInt64Builder::new(), e => Some(e.seq)),
         each(|e| &e.id),
         column!(UInt32Builder::new(), e => Some(e.part)),

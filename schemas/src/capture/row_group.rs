@@ -1,13 +1,16 @@
-//! `[Exchange] → row group`: payloads, then descriptions.
+//! `[Exchange] → row group`: recorders, payloads, then descriptions.
+//!
+//! The first column lies first: readers that share a file between them (parquet-java's) find out from
+//! its place who reads the row group, and would lose one whose first column lies at its end.
 
 use parquet::errors::Result;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 
 use super::encode;
 use super::schema::{COLUMNS, DESCRIBED, PAYLOAD_COLUMNS, properties};
 use super::turns::TURN;
 use crate::Exchange;
-use crate::columns::{Chunk, Described, Output, Pages, Slot, body_slot, tensor_slots};
+use crate::columns::{Chunk, Described, Output, Pages, Recorders, Slot, body_slot, tensor_slots};
 
 /// The column of the inputs' payloads.
 const INPUTS: &str = "inputs.list.item.data";
@@ -32,8 +35,8 @@ impl RowGroups {
         self.described.written()
     }
 
-    /// Appends `exchanges` (one at least) to `out` as one row group: payloads first, and meanwhile the
-    /// digests of inputs that have none yet; then the described columns.
+    /// Appends `exchanges` (one at least) to `out` as one row group: recorders, then payloads, and meanwhile
+    /// the digests of inputs that have none yet; then the described columns.
     ///
     /// # Errors
     /// Of encoding, and of `out` as `ParquetError::External`. After one, the file must be given up.
@@ -41,7 +44,8 @@ impl RowGroups {
         self.described.begin_file(out)?;
         let start = out.position();
         let mut digests = Vec::with_capacity(exchanges.len());
-        let mut payloads = Vec::with_capacity(PAYLOAD_COLUMNS.len());
+        let mut others = Vec::with_capacity(1 + PAYLOAD_COLUMNS.len());
+        others.push(recorders(out, exchanges)?);
         let mut entries: Vec<Slot<'_>> = Vec::new();
         for column in COLUMNS.columns() {
             let leaf = column.path().string();
@@ -63,15 +67,29 @@ impl RowGroups {
                 pages.pause();
             }
             pages.end()?;
-            payloads.push(chunk.end(out)?);
+            others.push(chunk.end(out)?);
         }
         let mut columns = self.described.begin()?;
         for (exchanges, digests) in exchanges.chunks(TURN).zip(digests.chunks(TURN)) {
             columns.write(&encode::described(exchanges, digests)?)?;
             out.pause();
         }
-        self.described.end(out, columns, payloads, start)
+        self.described.end(out, columns, others, start)
     }
+}
+
+/// Appends the column of recorders.
+fn recorders(out: &mut impl Output, exchanges: &[Exchange]) -> Result<ColumnChunkMetaData> {
+    let mut recorders = Recorders::new();
+    for exchange in exchanges {
+        recorders.append_value(exchange.recorder);
+    }
+    let mut bytes = Vec::new();
+    let column = COLUMNS.column(0);
+    let chunk = recorders.encode(&column, out.position(), &mut bytes)?;
+    out.append(&bytes)?;
+    out.end_piece();
+    Ok(chunk)
 }
 
 /// The entries of column `leaf` (one of [`PAYLOAD_COLUMNS`]) that one exchange gives.

@@ -27,9 +27,13 @@ pub static STORED: LazyLock<SchemaRef> =
 pub(super) static VIEWS: LazyLock<SchemaRef> =
     LazyLock::new(|| Arc::new(schema(Some(&DataType::BinaryView))));
 
-/// What goes through the general Parquet writer: all columns but those of payloads, which
-/// [`super::pages`] writes.
-pub(super) static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| Arc::new(schema(None)));
+/// What goes through the general Parquet writer: all columns but that of recorders, which is the first, and
+/// those of payloads, which [`super::row_group`] writes.
+pub(super) static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let all = schema(None);
+    let rest = all.fields().iter().skip(1).cloned();
+    Arc::new(Schema::new(rest.collect::<Fields>()))
+});
 
 /// The Parquet columns of [`STORED`].
 pub(super) static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {

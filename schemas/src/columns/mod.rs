@@ -1,9 +1,9 @@
 //! Parquet row groups of which the general writer makes only a part.
 //!
-//! Payloads come first, page by page, straight from the memory they are in ([`pages`]), or numbers and
-//! texts, many columns of them ([`numbers`], [`texts`]); what describes them goes through the general Parquet writer and after
-//! them ([`described`]), so that who reads no payload reads one piece of the file. Any reader of Parquet
-//! reads them.
+//! Payloads come page by page, straight from the memory they are in ([`pages`]), or numbers and texts, many
+//! columns of them ([`numbers`], [`texts`]); what describes them goes through the general Parquet writer and
+//! after them ([`described`]), so that who reads no payload reads one piece of the file. Any reader of
+//! Parquet reads them; parquet-java wants a row group's first column to lie first in it.
 
 mod described;
 mod levels;
@@ -15,7 +15,7 @@ mod texts;
 pub(crate) use described::{CREATED_BY, Described, RowGroupColumns, footer};
 pub(crate) use numbers::Numbers;
 pub(crate) use pages::{Chunk, Output, Pages, Slot, body_slot, tensor_slots};
-pub(crate) use texts::Texts;
+pub(crate) use texts::{Recorders, Texts};
 
 /// Offsets and lengths as Parquet's metadata has them.
 pub(crate) fn signed(n: u64) -> i64 {

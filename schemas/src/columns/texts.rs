@@ -3,9 +3,12 @@
 use std::collections::HashMap;
 
 use parquet::basic::{Compression, Encoding};
+use parquet::data_type::ByteArray;
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
+use ulid::Ulid;
 
 use super::page_header::{self, PLAIN, RLE_DICTIONARY};
 use super::{levels, signed};
@@ -146,5 +149,52 @@ impl Texts {
         self.known.clear();
         self.rows = 0;
         Ok(chunk)
+    }
+}
+
+/// A column of recorders: mostly one, whose text is made once.
+pub(crate) struct Recorders {
+    texts: Texts,
+    last: Option<Ulid>,
+}
+
+impl Recorders {
+    /// Without rows.
+    pub fn new() -> Self {
+        Self {
+            texts: Texts::new(),
+            last: None,
+        }
+    }
+
+    /// The next row.
+    pub fn append_value(&mut self, recorder: Ulid) {
+        if self.last == Some(recorder) {
+            return self.texts.repeat();
+        }
+        let mut text = [0; ulid::ULID_LEN];
+        self.texts.append_value(recorder.array_to_str(&mut text));
+        self.last = Some(recorder);
+    }
+
+    /// As [`Texts::encode`], with the bounds of the texts.
+    pub fn encode(
+        &mut self,
+        column: &ColumnDescPtr,
+        start: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<ColumnChunkMetaData> {
+        self.last = None;
+        let mut bounds: Option<(&str, &str)> = None;
+        for text in self.texts.known.keys().map(AsRef::as_ref) {
+            let (low, high) = bounds.unwrap_or((text, text));
+            bounds = Some((low.min(text), high.max(text)));
+        }
+        let bound = |of: fn((&str, &str)) -> Vec<u8>| bounds.map(of).map(ByteArray::from);
+        let low = bound(|(low, _)| low.as_bytes().to_vec());
+        let high = bound(|(_, high)| high.as_bytes().to_vec());
+        let bounds = Statistics::byte_array(low, high, None, Some(0), false);
+        let chunk = self.texts.encode(column, start, out)?;
+        chunk.into_builder().set_statistics(bounds).build()
     }
 }

@@ -16,9 +16,9 @@ use parquet::schema::types::SchemaDescPtr;
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
 use super::files::{RowReader, TableForm, TableReader};
-use super::growing::{Growing, Recorders};
+use super::growing::Growing;
 use crate::capture::Ulids;
-use crate::columns::{Numbers, Output, RowGroupColumns, Texts};
+use crate::columns::{Numbers, Output, Recorders, RowGroupColumns, Texts};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let dims = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));

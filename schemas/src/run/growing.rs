@@ -2,19 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use arrow_schema::SchemaRef;
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
 use parquet::errors::Result;
 use parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
-use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr};
-use ulid::Ulid;
+use parquet::schema::types::SchemaDescPtr;
 
 use super::RunFileError;
 use super::files::TableForm;
 use super::unpublished::Unpublished;
-use crate::columns::{Described, Output, RowGroupColumns, Texts, footer};
+use crate::columns::{Described, Output, RowGroupColumns, footer};
 
 /// The file; it is not there before [`Self::commit`].
 pub(super) struct Growing {
@@ -30,6 +30,20 @@ pub(super) struct Growing {
 pub(super) struct Sink {
     file: File,
     written: u64,
+}
+
+impl Sink {
+    /// Leaves room for what will be known later, and says where.
+    pub fn leave(&mut self, room: &[u8]) -> io::Result<u64> {
+        let place = self.written;
+        self.append(room)?;
+        Ok(place)
+    }
+
+    /// Writes into room that was left.
+    pub fn fill(&self, place: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, place)
+    }
 }
 
 impl Output for Sink {
@@ -112,42 +126,5 @@ impl Growing {
         let written = footer.and_then(|bytes| Ok(self.file.append(&bytes)?));
         written.map_err(|e| self.unpublished.error(e))?;
         self.unpublished.publish(&self.file.file)
-    }
-}
-
-/// A column of recorders: mostly one, whose text is made once.
-pub(super) struct Recorders {
-    texts: Texts,
-    last: Option<Ulid>,
-}
-
-impl Recorders {
-    /// Without rows.
-    pub fn new() -> Self {
-        Self {
-            texts: Texts::new(),
-            last: None,
-        }
-    }
-
-    /// The next row.
-    pub fn append_value(&mut self, recorder: Ulid) {
-        if self.last == Some(recorder) {
-            return self.texts.repeat();
-        }
-        let mut text = [0; ulid::ULID_LEN];
-        self.texts.append_value(recorder.array_to_str(&mut text));
-        self.last = Some(recorder);
-    }
-
-    /// As [`Texts::encode`].
-    pub fn encode(
-        &mut self,
-        column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
-    ) -> Result<ColumnChunkMetaData> {
-        self.last = None;
-        self.texts.encode(column, start, out)
     }
 }

@@ -15,9 +15,11 @@ use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableForm, TableReader};
-use super::growing::{Growing, Recorders};
+use super::growing::Growing;
 use crate::capture::{Ulids, decode_tensors, described_tensors, tensor_list};
-use crate::columns::{Chunk, Numbers, Output, Pages, RowGroupColumns, Texts, tensor_slots};
+use crate::columns::{
+    Chunk, Numbers, Output, Pages, Recorders, RowGroupColumns, Texts, tensor_slots,
+};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -82,6 +84,14 @@ const FORM: TableForm = TableForm {
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 256 << 10;
 
+/// A row group ends once it has so many bytes of payloads (some readers take no more than 2 GiB in one
+/// column), or so many of errors, which are in memory until then.
+const GROUP_BYTES: u64 = 512 << 20;
+const GROUP_ERRORS: usize = 4 << 20;
+
+/// Bytes of a column of one recorder, at most: two page headers, the text, and one run.
+const ROOM: usize = 128;
+
 /// Writes one file of answers: payloads go to it a page at a time, and what describes them is in memory
 /// until the row group ends.
 pub struct OutputWriter {
@@ -92,9 +102,12 @@ pub struct OutputWriter {
     bytes: usize,
 }
 
-/// A row group that grows.
+/// A row group that grows: of one recorder, so that the first column's length hardly depends on the rows.
 struct Group {
+    /// Room for the first column, which must lie first (see [`crate::capture`]'s row groups) and is known
+    /// last.
     start: u64,
+    of: Ulid,
     payloads: Chunk,
     described: RowGroupColumns,
     keys: Keys,
@@ -105,6 +118,8 @@ struct Keys {
     recorder: Recorders,
     seq: Numbers<u64>,
     error: Texts,
+    /// Bytes of the errors.
+    errors: usize,
     rows: usize,
 }
 
@@ -114,6 +129,7 @@ impl Keys {
             recorder: Recorders::new(),
             seq: Numbers::new(),
             error: Texts::new(),
+            errors: 0,
             rows: 0,
         }
     }
@@ -122,6 +138,7 @@ impl Keys {
         self.recorder.append_value(row.recorder);
         self.seq.append_value(row.seq);
         let error = row.answer.as_ref().err();
+        self.errors += error.map_or(0, String::len);
         self.error.append_option(error.map(String::as_str));
         self.rows += 1;
     }
@@ -147,6 +164,15 @@ impl OutputWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn push(&mut self, row: StoredAnswer) -> Result<(), RunFileError> {
+        let other = |group: &Group| group.of != row.recorder;
+        let ended = match &self.group {
+            _ if self.rows.last().is_some_and(|r| r.recorder != row.recorder) => {
+                self.flush().and_then(|()| self.end_group())
+            }
+            Some(group) if self.rows.is_empty() && other(group) => self.end_group(),
+            _ => Ok(()),
+        };
+        ended.map_err(|e| self.growing.error(e))?;
         let data = row.answer.iter().flatten().filter_map(|t| t.data.as_ref());
         self.bytes += data.map(Bytes::len).sum::<usize>();
         self.rows.push(row);
@@ -168,12 +194,12 @@ impl OutputWriter {
     }
 
     fn flush(&mut self) -> Result<(), ParquetError> {
-        if self.rows.is_empty() {
+        let Some(first) = self.rows.first() else {
             return Ok(());
-        }
+        };
         let group = match &mut self.group {
             Some(group) => group,
-            none => none.insert(Group::begin(&self.growing)?),
+            none => none.insert(Group::begin(&mut self.growing, first.recorder)?),
         };
         self.gathered
             .reserve(self.bytes.min(BATCH_BYTES) + 16 * self.rows.len());
@@ -191,7 +217,11 @@ impl OutputWriter {
         group.described.write(&tensors)?;
         self.rows.clear();
         self.bytes = 0;
-        if group.keys.rows >= FORM.row_group_rows {
+        let keys = &group.keys;
+        if keys.rows >= FORM.row_group_rows
+            || keys.errors >= GROUP_ERRORS
+            || group.payloads.bytes(&self.growing.file) >= GROUP_BYTES
+        {
             self.end_group()?;
         }
         Ok(())
@@ -203,24 +233,28 @@ impl OutputWriter {
         };
         let file = &mut self.growing.file;
         let payloads = group.payloads.end(file)?;
-        let (mut keys, begin, mut bytes) = (group.keys, file.position(), Vec::new());
+        let (mut keys, begin) = (group.keys, file.position());
+        let (mut first, mut rest) = (Vec::new(), Vec::new());
         let columns = vec![
             keys.recorder
-                .encode(column("recorder"), begin, &mut bytes)?,
-            keys.seq.encode(column("seq"), begin, &mut bytes)?,
+                .encode(column("recorder"), group.start, &mut first)?,
+            keys.seq.encode(column("seq"), begin, &mut rest)?,
             payloads,
-            keys.error.encode(column("error"), begin, &mut bytes)?,
+            keys.error.encode(column("error"), begin, &mut rest)?,
         ];
-        file.append(&bytes)?;
+        assert!(first.len() <= ROOM, "a column of one recorder is short");
+        file.fill(group.start, &first)?;
+        file.append(&rest)?;
         self.growing.end(group.described, columns, group.start)
     }
 }
 
 impl Group {
-    fn begin(growing: &Growing) -> Result<Self, ParquetError> {
+    fn begin(growing: &mut Growing, of: Ulid) -> Result<Self, ParquetError> {
         let payload = column("outputs.list.item.data");
         Ok(Self {
-            start: growing.file.position(),
+            start: growing.file.leave(&[0; ROOM])?,
+            of,
             payloads: Chunk::begin(payload.clone(), &growing.file),
             described: growing.begin()?,
             keys: Keys::new(),

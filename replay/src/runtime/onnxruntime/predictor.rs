@@ -21,6 +21,8 @@ use super::{evidence, outputs, session, signature, tensors};
 use crate::runtime::{InferError, OpenError, Predictor, Request, fit, host};
 
 pub(super) struct OnnxPredictor {
+    /// Before what its values lie over, and before the session: it is dropped first.
+    call: Call,
     session: Session,
     signature: Signature,
     evidence: Evidence,
@@ -33,7 +35,6 @@ pub(super) struct OnnxPredictor {
     output_names: Vec<CString>,
     /// One buffer per input, for bytes that came misaligned.
     aligned: Vec<Vec<u64>>,
-    call: Call,
 }
 
 /// What one run takes, kept because to allocate it anew costs a tenth of a small model.
@@ -136,11 +137,18 @@ impl Predictor for OnnxPredictor {
                 .find(|(spec, _)| spec.name == tensor.name)
                 .expect("the check has seen that each input is declared");
             call.names.push(name.as_ptr());
-            // SAFETY: `values` is emptied at the end of this call, or before the next one looks at them;
-            // tensors and buffers live until then or are not looked at, and each input has its own buffer.
-            let value = unsafe { tensors::input(tensor, aligned, &self.memory)? };
-            call.inputs.push(value.ptr());
-            call.values.push(value);
+            // SAFETY: `values` is emptied before this call ends, also by an error; tensors and buffers live
+            // longer, and each input has its own buffer.
+            match unsafe { tensors::input(tensor, aligned, &self.memory) } {
+                Ok(value) => {
+                    call.inputs.push(value.ptr());
+                    call.values.push(value);
+                }
+                Err(e) => {
+                    call.clear();
+                    return Err(e);
+                }
+            }
         }
         call.asked
             .extend(self.output_names.iter().map(|n| n.as_ptr()));
