@@ -2,6 +2,8 @@
 //!
 //! Source: <https://parquet.apache.org/docs/file-format/data-pages/encodings/> (RLE = 3).
 
+use parquet::schema::types::ColumnDescriptor;
+
 /// Appends an unsigned LEB128 number.
 pub(super) fn varint(out: &mut Vec<u8>, mut n: u64) {
     while n > 0x7f {
@@ -14,6 +16,49 @@ pub(super) fn varint(out: &mut Vec<u8>, mut n: u64) {
 /// Bits of a level up to this one.
 pub(super) fn bits(max_level: i16) -> usize {
     (i16::BITS - max_level.leading_zeros()) as usize
+}
+
+/// Which rows of a flat column are null.
+#[derive(Default)]
+pub(super) struct Nulls {
+    rows: usize,
+    /// Definition level of each row; empty as long as none is null.
+    levels: Vec<u8>,
+}
+
+impl Nulls {
+    /// The next row is not.
+    #[inline]
+    pub fn present(&mut self) {
+        if !self.levels.is_empty() {
+            self.levels.push(1);
+        }
+        self.rows += 1;
+    }
+
+    /// The next row is.
+    pub fn null(&mut self) {
+        self.levels.resize(self.rows, 1);
+        self.levels.push(0);
+        self.rows += 1;
+    }
+
+    /// Rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Appends the definition levels where `column` has them, and begins anew.
+    pub fn encode(&mut self, column: &ColumnDescriptor, out: &mut Vec<u8>) {
+        if column.max_def_level() > 0 {
+            self.levels.resize(self.rows, 1);
+            encode(out, &self.levels, bits(column.max_def_level()));
+        } else {
+            debug_assert!(self.levels.is_empty(), "{}", column.name());
+        }
+        self.levels.clear();
+        self.rows = 0;
+    }
 }
 
 /// Appends `levels`, each below 2^`bits` (`bits` 1 to 8), behind their encoded length (u32-LE) as a

@@ -8,6 +8,7 @@
 mod described;
 mod levels;
 mod numbers;
+mod one_page;
 mod page_header;
 mod pages;
 mod texts;

@@ -3,14 +3,12 @@
 //! The general writer takes twenty times as long for a number: it looks at each for a dictionary or
 //! compresses it, and copies it five times.
 
-use parquet::basic::{Compression, Encoding};
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::levels::{self, varint};
-use super::page_header::{self, PLAIN, RLE_DICTIONARY};
-use super::signed;
+use super::levels::{Nulls, varint};
+use super::one_page::OnePage;
 
 /// What a column of numbers holds.
 pub(crate) trait Number: Copy {
@@ -67,9 +65,7 @@ impl Number for bool {
 
 /// A column of a row group that grows row by row.
 pub(crate) struct Numbers<T> {
-    rows: usize,
-    /// Definition level of each row; empty as long as none is null.
-    levels: Vec<u8>,
+    nulls: Nulls,
     /// Rows that are not null.
     present: usize,
     /// The value of all of them, as long as they are the same; then `values` is empty.
@@ -81,8 +77,7 @@ impl<T: Number> Numbers<T> {
     /// Without rows.
     pub fn new() -> Self {
         Self {
-            rows: 0,
-            levels: Vec::new(),
+            nulls: Nulls::default(),
             present: 0,
             once: None,
             values: Vec::new(),
@@ -92,9 +87,6 @@ impl<T: Number> Numbers<T> {
     /// The next row.
     #[inline]
     pub fn append_value(&mut self, value: T) {
-        if !self.levels.is_empty() {
-            self.levels.push(1);
-        }
         match self.once {
             Some(once) if once.is(value) => {}
             None if self.present == 0 => self.once = Some(value),
@@ -106,7 +98,7 @@ impl<T: Number> Numbers<T> {
                 self.values.push(value);
             }
         }
-        self.rows += 1;
+        self.nulls.present();
         self.present += 1;
     }
 
@@ -115,11 +107,7 @@ impl<T: Number> Numbers<T> {
     pub fn append_option(&mut self, value: Option<T>) {
         match value {
             Some(value) => self.append_value(value),
-            None => {
-                self.levels.resize(self.rows, 1);
-                self.levels.push(0);
-                self.rows += 1;
-            }
+            None => self.nulls.null(),
         }
     }
 
@@ -133,56 +121,31 @@ impl<T: Number> Numbers<T> {
         start: u64,
         out: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let begin = start + out.len() as u64;
-        let mut body = Vec::new();
-        if column.max_def_level() > 0 {
-            self.levels.resize(self.rows, 1);
-            levels::encode(
-                &mut body,
-                &self.levels,
-                levels::bits(column.max_def_level()),
-            );
-        } else {
-            debug_assert_eq!(self.present, self.rows, "{}", column.name());
+        let (mut body, mut dictionary, rows) = (Vec::new(), Vec::new(), self.nulls.rows());
+        self.nulls.encode(column, &mut body);
+        match self.once {
+            Some(once) if T::DICTIONARY => {
+                T::plain(&[once], &mut dictionary);
+                // Places in the dictionary: their bits, and one run of zeros.
+                body.push(1);
+                varint(&mut body, (self.present as u64) << 1);
+                body.push(0);
+            }
+            once => {
+                if let Some(once) = once {
+                    self.values.resize(self.present, once);
+                }
+                T::plain(&self.values, &mut body);
+            }
         }
-        if let Some(once) = self.once.filter(|_| !T::DICTIONARY) {
-            self.values.resize(self.present, once);
-            self.once = None;
-        }
-        let mut dictionary = None;
-        let encoding = if let Some(value) = self.once {
-            let mut page = Vec::new();
-            T::plain(&[value], &mut page);
-            page_header::dictionary(out, page.len(), 1)?;
-            out.append(&mut page);
-            dictionary = Some(signed(begin));
-            // Places in the dictionary: their bits, and one run of zeros.
-            body.push(1);
-            varint(&mut body, (self.present as u64) << 1);
-            body.push(0);
-            RLE_DICTIONARY
-        } else {
-            T::plain(&self.values, &mut body);
-            PLAIN
-        };
-        let data = start + out.len() as u64;
-        page_header::data(out, body.len(), self.rows, encoding)?;
-        out.append(&mut body);
-        let length = signed(start + out.len() as u64 - begin);
-        let mut encodings = vec![Encoding::PLAIN, Encoding::RLE];
-        encodings.extend(dictionary.map(|_| Encoding::RLE_DICTIONARY));
-        let chunk = ColumnChunkMetaData::builder(column.clone())
-            .set_encodings(encodings)
-            .set_compression(Compression::UNCOMPRESSED)
-            .set_num_values(signed(self.rows as u64))
-            .set_dictionary_page_offset(dictionary)
-            .set_data_page_offset(signed(data))
-            .set_total_compressed_size(length)
-            .set_total_uncompressed_size(length)
-            .build()?;
         self.values.clear();
-        self.levels.clear();
-        (self.rows, self.present, self.once) = (0, 0, None);
-        Ok(chunk)
+        (self.present, self.once) = (0, None);
+        let page = OnePage {
+            column,
+            rows,
+            dictionary: (!dictionary.is_empty()).then_some((dictionary.as_slice(), 1)),
+            body: &body,
+        };
+        page.append(start, out)
     }
 }

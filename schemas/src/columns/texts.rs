@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use parquet::basic::{Compression, Encoding};
 use parquet::data_type::ByteArray;
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -10,14 +9,12 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 use ulid::Ulid;
 
-use super::page_header::{self, PLAIN, RLE_DICTIONARY};
-use super::{levels, signed};
+use super::levels::{self, Nulls};
+use super::one_page::OnePage;
 
 /// A column of a row group that grows row by row.
 pub(crate) struct Texts {
-    rows: usize,
-    /// Definition level of each row; empty as long as none is null.
-    levels: Vec<u8>,
+    nulls: Nulls,
     /// Place in the dictionary of each row that is not null.
     places: Vec<u32>,
     known: HashMap<Box<str>, u32>,
@@ -30,8 +27,7 @@ impl Texts {
     /// Without rows.
     pub fn new() -> Self {
         Self {
-            rows: 0,
-            levels: Vec::new(),
+            nulls: Nulls::default(),
             places: Vec::new(),
             known: HashMap::new(),
             page: Vec::new(),
@@ -63,20 +59,13 @@ impl Texts {
     pub fn append_option(&mut self, text: Option<&str>) {
         match text {
             Some(text) => self.append_value(text),
-            None => {
-                self.levels.resize(self.rows, 1);
-                self.levels.push(0);
-                self.rows += 1;
-            }
+            None => self.nulls.null(),
         }
     }
 
     fn place(&mut self, place: u32) {
-        if !self.levels.is_empty() {
-            self.levels.push(1);
-        }
+        self.nulls.present();
         self.places.push(place);
-        self.rows += 1;
     }
 
     #[cold]
@@ -99,56 +88,28 @@ impl Texts {
         start: u64,
         out: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let begin = start + out.len() as u64;
-        let mut dictionary = None;
-        if !self.known.is_empty() {
-            page_header::dictionary(out, self.page.len(), self.known.len())?;
-            out.append(&mut self.page);
-            dictionary = Some(signed(begin));
+        let (mut body, rows) = (Vec::new(), self.nulls.rows());
+        self.nulls.encode(column, &mut body);
+        let known = self.known.len();
+        if known > 0 {
+            // A bit at least: not every reader takes none.
+            let largest = (known as u64 - 1).max(1);
+            let bits = u64::BITS - largest.leading_zeros();
+            body.push(u8::try_from(bits).expect("places have 32 bits at most"));
+            levels::hybrid(&mut body, &self.places, bits as usize);
         }
-        let data = start + out.len() as u64;
-        let mut body = Vec::new();
-        if column.max_def_level() > 0 {
-            self.levels.resize(self.rows, 1);
-            levels::encode(
-                &mut body,
-                &self.levels,
-                levels::bits(column.max_def_level()),
-            );
-        } else {
-            debug_assert_eq!(self.places.len(), self.rows, "{}", column.name());
-        }
-        let encoding = match dictionary {
-            // Nothing but nulls.
-            None => PLAIN,
-            Some(_) => {
-                // A bit at least: not every reader takes none.
-                let largest = (self.known.len() as u64 - 1).max(1);
-                let bits = u64::BITS - largest.leading_zeros();
-                body.push(u8::try_from(bits).expect("places have 32 bits at most"));
-                levels::hybrid(&mut body, &self.places, bits as usize);
-                RLE_DICTIONARY
-            }
+        let page = OnePage {
+            column,
+            rows,
+            // Without a text there is nothing but nulls.
+            dictionary: (known > 0).then_some((self.page.as_slice(), known)),
+            body: &body,
         };
-        page_header::data(out, body.len(), self.rows, encoding)?;
-        out.append(&mut body);
-        let length = signed(start + out.len() as u64 - begin);
-        let mut encodings = vec![Encoding::PLAIN, Encoding::RLE];
-        encodings.extend(dictionary.map(|_| Encoding::RLE_DICTIONARY));
-        let chunk = ColumnChunkMetaData::builder(column.clone())
-            .set_encodings(encodings)
-            .set_compression(Compression::UNCOMPRESSED)
-            .set_num_values(signed(self.rows as u64))
-            .set_dictionary_page_offset(dictionary)
-            .set_data_page_offset(signed(data))
-            .set_total_compressed_size(length)
-            .set_total_uncompressed_size(length)
-            .build()?;
-        self.levels.clear();
+        let chunk = page.append(start, out);
         self.places.clear();
         self.known.clear();
-        self.rows = 0;
-        Ok(chunk)
+        self.page.clear();
+        chunk
     }
 }
 
