@@ -159,6 +159,21 @@ proptest! {
 }
 
 #[test]
+fn long_errors_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut runner = proptest::test_runner::TestRunner::deterministic();
+    let one = comparison().new_tree(&mut runner).unwrap().current();
+    let failed = |seq: u64| Comparison {
+        seq,
+        error: Some(format!("{seq} failed ").repeat(100_000)),
+        ..one.clone()
+    };
+    let rows: Vec<_> = (0..20).map(failed).collect();
+    let path = dir.path().join("a.parquet");
+    assert!(bits(&written(&path, &rows)) == bits(&rows));
+}
+
+#[test]
 fn more_rows_than_a_row_group_holds_come_back() {
     let dir = tempfile::tempdir().unwrap();
     let mut runner = proptest::test_runner::TestRunner::deterministic();

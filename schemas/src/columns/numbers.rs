@@ -1,7 +1,7 @@
 //! Column chunks of numbers, one page each: as they are, or said once where all are the same.
 //!
-//! The general writer takes twenty times as long for a number: it looks at each for a dictionary or
-//! compresses it, and copies it five times.
+//! The general writer looks at each for a dictionary or compresses it, and copies it several times
+//! (docs/benchmarks.md, "Replaying").
 
 use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;

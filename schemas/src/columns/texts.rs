@@ -63,6 +63,11 @@ impl Texts {
         }
     }
 
+    /// Bytes of the dictionary so far: of each text once.
+    pub fn bytes(&self) -> usize {
+        self.page.len()
+    }
+
     fn place(&mut self, place: u32) {
         self.nulls.present();
         self.places.push(place);

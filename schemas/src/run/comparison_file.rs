@@ -16,7 +16,7 @@ use parquet::schema::types::SchemaDescPtr;
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
 use super::files::{RowReader, TableForm, TableReader};
-use super::growing::Growing;
+use super::growing::{Growing, LONG_ERRORS};
 use crate::capture::Ulids;
 use crate::columns::{Numbers, Output, Recorders, RowGroupColumns, Texts};
 
@@ -215,6 +215,7 @@ impl ComparisonWriter {
         self.rows += 1;
         let encoded = match self.rows {
             FULL => self.end_group(),
+            _ if self.columns.error.bytes() >= LONG_ERRORS => self.end_group(),
             n if n.is_multiple_of(BATCH) => self.encode_shapes(),
             _ => Ok(()),
         };

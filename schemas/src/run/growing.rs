@@ -16,6 +16,9 @@ use super::files::TableForm;
 use super::unpublished::Unpublished;
 use crate::columns::{Described, Output, RowGroupColumns, footer};
 
+/// A row group ends once its errors have so many bytes: they are in memory until then, and in one page.
+pub(super) const LONG_ERRORS: usize = 4 << 20;
+
 /// The file; it is not there before [`Self::commit`].
 pub(super) struct Growing {
     pub file: Sink,

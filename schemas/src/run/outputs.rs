@@ -15,7 +15,7 @@ use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableForm, TableReader};
-use super::growing::Growing;
+use super::growing::{Growing, LONG_ERRORS};
 use crate::capture::{Ulids, decode_tensors, described_tensors, tensor_list};
 use crate::columns::{
     Chunk, Numbers, Output, Pages, Recorders, RowGroupColumns, Texts, tensor_slots,
@@ -84,10 +84,9 @@ const FORM: TableForm = TableForm {
 const BATCH_ROWS: usize = 1024;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// A row group ends once it has so many bytes of payloads (some readers take no more than 2 GiB in one
-/// column), or so many of errors, which are in memory until then.
+/// A row group ends once it has so many bytes of payloads: some readers take no more than 2 GiB in one
+/// column.
 const GROUP_BYTES: u64 = 512 << 20;
-const GROUP_ERRORS: usize = 4 << 20;
 
 /// Bytes of a column of one recorder, at most: two page headers, the text, and one run.
 const ROOM: usize = 128;
@@ -118,8 +117,6 @@ struct Keys {
     recorder: Recorders,
     seq: Numbers<u64>,
     error: Texts,
-    /// Bytes of the errors.
-    errors: usize,
     rows: usize,
 }
 
@@ -129,7 +126,6 @@ impl Keys {
             recorder: Recorders::new(),
             seq: Numbers::new(),
             error: Texts::new(),
-            errors: 0,
             rows: 0,
         }
     }
@@ -138,7 +134,6 @@ impl Keys {
         self.recorder.append_value(row.recorder);
         self.seq.append_value(row.seq);
         let error = row.answer.as_ref().err();
-        self.errors += error.map_or(0, String::len);
         self.error.append_option(error.map(String::as_str));
         self.rows += 1;
     }
@@ -219,7 +214,7 @@ impl OutputWriter {
         self.bytes = 0;
         let keys = &group.keys;
         if keys.rows >= FORM.row_group_rows
-            || keys.errors >= GROUP_ERRORS
+            || keys.error.bytes() >= LONG_ERRORS
             || group.payloads.bytes(&self.growing.file) >= GROUP_BYTES
         {
             self.end_group()?;
