@@ -1,8 +1,5 @@
 //! A Parquet file of a run that is written piece by piece, some columns by the general writer.
 
-use std::fs::File;
-use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use arrow_schema::SchemaRef;
@@ -13,6 +10,7 @@ use parquet::schema::types::SchemaDescPtr;
 
 use super::RunFileError;
 use super::files::TableForm;
+use super::sink::Sink;
 use super::unpublished::Unpublished;
 use crate::columns::{Described, Output, RowGroupColumns, footer};
 
@@ -29,44 +27,6 @@ pub(super) struct Growing {
     unpublished: Unpublished,
 }
 
-/// Where its bytes go.
-pub(super) struct Sink {
-    file: File,
-    written: u64,
-}
-
-impl Sink {
-    /// Leaves room for what will be known later, and says where.
-    pub fn leave(&mut self, room: &[u8]) -> io::Result<u64> {
-        let place = self.written;
-        self.append(room)?;
-        Ok(place)
-    }
-
-    /// Writes into room that was left.
-    pub fn fill(&self, place: u64, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, place)
-    }
-}
-
-impl Output for Sink {
-    fn position(&self) -> u64 {
-        self.written
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Run files have no digests,
-    fn end_piece(&mut self) {}
-
-    /// and a replay has nobody to give way to.
-    fn pause(&mut self) {}
-}
-
 impl Growing {
     /// Begins a file of the schema `stored`, of which the general writer makes the columns `described`.
     ///
@@ -80,7 +40,7 @@ impl Growing {
         form: &TableForm,
     ) -> std::result::Result<Self, RunFileError> {
         let (file, unpublished) = Unpublished::begin(path)?;
-        let mut file = Sink { file, written: 0 };
+        let mut file = Sink::new(file);
         let described = Described::new(described.clone(), columns.clone(), form.properties());
         let begun = described.and_then(|d| d.begin_file(&mut file).map(|()| d));
         Ok(Self {
@@ -128,6 +88,8 @@ impl Growing {
         let footer = footer(self.described.written(), &self.columns, vec![schema]);
         let written = footer.and_then(|bytes| Ok(self.file.append(&bytes)?));
         written.map_err(|e| self.unpublished.error(e))?;
-        self.unpublished.publish(&self.file.file)
+        let file = self.file.end();
+        let file = file.map_err(|e| self.unpublished.failed(&e))?;
+        self.unpublished.publish(&file)
     }
 }

@@ -24,6 +24,7 @@ pub mod manifest;
 pub mod outputs;
 pub mod probes;
 pub mod requests;
+mod sink;
 mod unpublished;
 pub mod verdicts;
 

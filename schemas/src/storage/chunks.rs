@@ -9,6 +9,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::ReadFile;
+use super::pool::POOL;
 
 /// A column chunk up to this long is read at once; longer ones page by page.
 const WHOLE: u64 = 256 * 1024;
@@ -69,7 +70,8 @@ impl Chunks {
                 self.end
             )));
         }
-        Ok(self.file.read_vec_at(length, start)?.into())
+        let read = |memory: &mut [u8]| self.file.read_exact_at(memory, start);
+        Ok(POOL.filled(length, read)?)
     }
 
     /// What is held from `start` on, where it is.

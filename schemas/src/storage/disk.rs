@@ -5,9 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use rustix::buffer::spare_capacity;
-use rustix::io::{Errno, pread};
-
 use super::{Entry, ReadFile, Storage, WriteFile};
 
 /// The local file system.
@@ -59,21 +56,6 @@ impl ReadFile for DiskRead {
 
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(buf, offset)
-    }
-
-    /// Into memory that is not filled with zeros before.
-    fn read_vec_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>> {
-        let mut out = Vec::with_capacity(length);
-        while out.len() < length {
-            let at = offset + out.len() as u64;
-            match pread(&self.file, spare_capacity(&mut out), at) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(e.into()),
-            }
-        }
-        out.truncate(length);
-        Ok(out)
     }
 }
 

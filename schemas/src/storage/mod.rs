@@ -11,6 +11,7 @@ mod chunks;
 mod disk;
 mod fault;
 mod faulty;
+mod pool;
 mod simulated;
 
 pub(crate) use chunks::{Chunks, batch_rows};
@@ -73,16 +74,6 @@ pub trait ReadFile: Send + Sync {
     /// # Errors
     /// Any I/O error; `UnexpectedEof` where the file ends before `buf` is full.
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()>;
-
-    /// So many bytes from `offset`.
-    ///
-    /// # Errors
-    /// As [`Self::read_exact_at`].
-    fn read_vec_at(&self, length: usize, offset: u64) -> io::Result<Vec<u8>> {
-        let mut out = vec![0; length];
-        self.read_exact_at(&mut out, offset)?;
-        Ok(out)
-    }
 }
 
 /// Where captures live. Paths are whole paths, not names.
