@@ -134,7 +134,7 @@ pub(crate) mod tests {
         let path = folder.path().join("requests.parquet");
         let mut writer = RequestWriter::create(&path).unwrap();
         for e in rows {
-            writer.push(RequestRow::of(e)).unwrap();
+            writer.push(&RequestRow::of(e)).unwrap();
         }
         writer.commit().unwrap();
         let requests = Requests::open(&path).unwrap();

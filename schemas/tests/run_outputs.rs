@@ -44,8 +44,39 @@ fn answer(seq: u64, bytes: usize) -> StoredAnswer {
     }
 }
 
+/// A tensor of rank 0 to 3, of few kinds: neighbours resemble each other in all or in a part.
+fn described() -> impl Strategy<Value = Tensor> {
+    let shape = prop::collection::vec(0..3_i64, 0..4);
+    let parameters = prop::option::of(Just("{}".to_owned()));
+    ("[ab]", 0..2_u32, shape, parameters).prop_map(|(name, message, shape, parameters)| {
+        let elements = shape.iter().product::<i64>();
+        let data = Bytes::from(vec![7; usize::try_from(elements).unwrap()]);
+        Tensor {
+            message,
+            parameters,
+            ..Tensor::inline(name, Datatype::Uint8, shape, data).unwrap()
+        }
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn answers_come_back_whatever_repeats_in_them(
+        runs in prop::collection::vec(
+            (prop::option::of(prop::collection::vec(described(), 0..3)), 1..5_usize),
+            0..20,
+        ),
+    ) {
+        let dir = tempfile::tempdir().unwrap();
+        let rows = runs.iter().flat_map(|(tensors, times)| std::iter::repeat_n(tensors, *times));
+        let answers: Vec<_> = rows.zip(0..).map(|(tensors, seq)| StoredAnswer {
+            answer: tensors.clone().ok_or_else(|| "no".to_owned()),
+            ..answer(seq, 0)
+        }).collect();
+        prop_assert_eq!(written(&dir.path().join("a.parquet"), &answers), answers);
+    }
 
     #[test]
     fn any_answers_come_back(

@@ -182,7 +182,7 @@ fn planned(
         capture,
         &request.selection,
         request.commit_every,
-        &mut |row| requests.push(row),
+        &mut |row| requests.push(&row),
     )?;
     let manifest = commit(layout, manifest(request, &plan)?)?;
     requests.commit()?;

@@ -252,7 +252,7 @@ fn tensors<'a>(
 }
 
 /// Tensors without their data.
-pub(crate) fn described_tensors<'a>(
+fn described_tensors<'a>(
     rows: impl Iterator<Item = Option<&'a [Tensor]>>,
 ) -> Result<ArrayRef, ArrowError> {
     let (lengths, columns) = descriptions(rows)?;

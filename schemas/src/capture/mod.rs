@@ -35,7 +35,6 @@ mod writer;
 
 // For run files that keep outputs in the same `list<tensor>` column (`run::outputs`).
 pub(crate) use decode::{Ulids, tensors as decode_tensors};
-pub(crate) use encode::described_tensors;
 pub(crate) use schema::tensor_list;
 
 pub use buffer::weight;

@@ -5,22 +5,14 @@ use arrow_schema::SchemaRef;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves};
 use parquet::errors::{ParquetError, Result};
-use parquet::file::metadata::{
-    ColumnChunkMetaData, FileMetaData, KeyValue, ParquetMetaDataBuilder, ParquetMetaDataWriter,
-    RowGroupMetaData,
-};
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::types::SchemaDescPtr;
 
+use super::footer::{MAGIC, row_group};
 use super::pages::Output;
 use super::signed;
-
-/// Begins a Parquet file; the general writer puts it before what it writes first.
-const MAGIC: &[u8] = b"PAR1";
-
-/// What a footer says of who wrote the file.
-pub(crate) const CREATED_BY: &str = concat!("inferdiff ", env!("CARGO_PKG_VERSION"));
 
 /// The row groups of one file: takes their described columns, and puts their metadata together.
 pub(crate) struct Described {
@@ -101,13 +93,8 @@ impl Described {
         let described = self.writer.flushed_row_groups().last();
         let described = described.ok_or_else(|| broken("it wrote no row group"))?;
         let mut columns = described.columns().iter();
-        let ordinal = i32::try_from(self.written.len());
-        let mut group = RowGroupMetaData::builder(self.columns.clone())
-            .set_num_rows(described.num_rows())
-            .set_ordinal(ordinal.expect("a file has few row groups"))
-            .set_file_offset(signed(start));
-        let mut uncompressed = 0;
         let mut payloads = payloads.into_iter().peekable();
+        let mut chunks = Vec::new();
         for column in self.columns.columns() {
             let is_it = |chunk: &ColumnChunkMetaData| chunk.column_path() == column.path();
             let chunk = if let Some(payload) = payloads.next_if(is_it) {
@@ -116,11 +103,11 @@ impl Described {
                 let chunk = columns.next().filter(|chunk| is_it(chunk));
                 shifted(chunk.ok_or_else(|| broken(&column.path().string()))?, shift)?
             };
-            uncompressed += chunk.uncompressed_size();
-            group = group.add_column_metadata(chunk);
+            chunks.push(chunk);
         }
-        self.written
-            .push(group.set_total_byte_size(uncompressed).build()?);
+        let rows = described.num_rows();
+        let group = row_group(&self.columns, chunks, rows, self.written.len(), start);
+        self.written.push(group?);
         Ok(())
     }
 
@@ -187,26 +174,6 @@ impl RowGroupColumns {
         }
         Ok(())
     }
-}
-
-/// The footer of a file of these row groups, with its length and the magic bytes behind it.
-///
-/// # Errors
-/// Of encoding.
-pub(crate) fn footer(
-    row_groups: &[RowGroupMetaData],
-    columns: &SchemaDescPtr,
-    pairs: Vec<KeyValue>,
-) -> Result<Vec<u8>> {
-    let rows = row_groups.iter().map(RowGroupMetaData::num_rows).sum();
-    let created = Some(CREATED_BY.to_owned());
-    let file = FileMetaData::new(2, rows, created, Some(pairs), columns.clone(), None);
-    let metadata = ParquetMetaDataBuilder::new(file)
-        .set_row_groups(row_groups.to_vec())
-        .build();
-    let mut out = Vec::with_capacity(4096 * (row_groups.len() + 1));
-    ParquetMetaDataWriter::new(&mut out, &metadata).finish()?;
-    Ok(out)
 }
 
 /// The chunk as it lies in the file.

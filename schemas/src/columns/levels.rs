@@ -18,46 +18,78 @@ pub(super) fn bits(max_level: i16) -> usize {
     (i16::BITS - max_level.leading_zeros()) as usize
 }
 
-/// Which rows of a flat column are null.
-#[derive(Default)]
-pub(super) struct Nulls {
-    rows: usize,
-    /// Definition level of each row; empty as long as none is null.
-    levels: Vec<u8>,
+/// Levels of a column's entries.
+pub(super) struct Levels {
+    entries: usize,
+    /// Definition level of a value.
+    value: u8,
+    /// Definition level of each entry; empty as long as all are values.
+    definition: Vec<u8>,
+    /// Repetition level of each; empty as long as each begins a row.
+    repetition: Vec<u8>,
 }
 
-impl Nulls {
-    /// The next row is not.
+impl Levels {
+    /// Of a column whose values have the definition level `value`: 1 in a flat one, which may be one
+    /// without nulls.
+    pub fn new(value: u8) -> Self {
+        Self {
+            entries: 0,
+            value,
+            definition: Vec::new(),
+            repetition: Vec::new(),
+        }
+    }
+
+    /// The next entry is a value, with this repetition level: 0 begins a row.
     #[inline]
-    pub fn present(&mut self) {
-        if !self.levels.is_empty() {
-            self.levels.push(1);
+    pub fn value(&mut self, repetition: u8) {
+        self.entry(repetition, self.value);
+    }
+
+    /// The next entry is a list without values, which is not null.
+    #[inline]
+    pub fn empty(&mut self, repetition: u8) {
+        self.entry(repetition, self.value - 1);
+    }
+
+    /// The next entry, with its repetition and its definition level.
+    #[inline]
+    pub fn entry(&mut self, repetition: u8, definition: u8) {
+        if definition != self.value || !self.definition.is_empty() {
+            self.definition.resize(self.entries, self.value);
+            self.definition.push(definition);
         }
-        self.rows += 1;
+        if repetition != 0 || !self.repetition.is_empty() {
+            self.repetition.resize(self.entries, 0);
+            self.repetition.push(repetition);
+        }
+        self.entries += 1;
     }
 
-    /// The next row is.
-    pub fn null(&mut self) {
-        self.levels.resize(self.rows, 1);
-        self.levels.push(0);
-        self.rows += 1;
+    /// Entries.
+    pub fn entries(&self) -> usize {
+        self.entries
     }
 
-    /// Rows.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Appends the definition levels where `column` has them, and begins anew.
+    /// Appends the levels that `column` has, and begins anew.
     pub fn encode(&mut self, column: &ColumnDescriptor, out: &mut Vec<u8>) {
-        if column.max_def_level() > 0 {
-            self.levels.resize(self.rows, 1);
-            encode(out, &self.levels, bits(column.max_def_level()));
+        if column.max_rep_level() > 0 {
+            self.repetition.resize(self.entries, 0);
+            encode(out, &self.repetition, bits(column.max_rep_level()));
         } else {
-            debug_assert!(self.levels.is_empty(), "{}", column.name());
+            debug_assert!(self.repetition.is_empty(), "{}", column.name());
         }
-        self.levels.clear();
-        self.rows = 0;
+        if column.max_def_level() > 0 {
+            debug_assert_eq!(i16::from(self.value), column.max_def_level());
+            self.definition.resize(self.entries, self.value);
+            encode(out, &self.definition, bits(column.max_def_level()));
+        } else {
+            debug_assert!(self.definition.is_empty(), "{}", column.name());
+        }
+        self.definition.clear();
+        self.repetition.clear();
+        self.entries = 0;
     }
 }
 

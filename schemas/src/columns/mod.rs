@@ -6,17 +6,24 @@
 //! Parquet reads them; parquet-java wants a row group's first column to lie first in it.
 
 mod described;
+mod descriptions;
+mod dictionary;
+mod footer;
 mod levels;
 mod numbers;
 mod one_page;
 mod page_header;
 mod pages;
+mod shapes;
 mod texts;
 
-pub(crate) use described::{CREATED_BY, Described, RowGroupColumns, footer};
+pub(crate) use described::Described;
+pub(crate) use descriptions::Descriptions;
+pub(crate) use footer::{CREATED_BY, MAGIC, footer, row_group};
 pub(crate) use numbers::Numbers;
 pub(crate) use pages::{Chunk, Output, Pages, Slot, body_slot, tensor_slots};
-pub(crate) use texts::{Recorders, Texts};
+pub(crate) use shapes::Shapes;
+pub(crate) use texts::{Names, Recorders, Texts};
 
 /// Offsets and lengths as Parquet's metadata has them.
 pub(crate) fn signed(n: u64) -> i64 {

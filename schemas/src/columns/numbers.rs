@@ -7,7 +7,7 @@ use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::levels::{Nulls, varint};
+use super::levels::{Levels, varint};
 use super::one_page::OnePage;
 
 /// What a column of numbers holds.
@@ -44,7 +44,7 @@ macro_rules! number {
     )*};
 }
 
-number! { u32, u64, f64, }
+number! { u32, u64, i64, f64, }
 
 /// Eight in a byte, the first in its lowest bit.
 impl Number for bool {
@@ -63,10 +63,23 @@ impl Number for bool {
     }
 }
 
+/// Digests: hardly any comes twice.
+impl<const N: usize> Number for [u8; N] {
+    const DICTIONARY: bool = false;
+
+    fn is(self, other: Self) -> bool {
+        self == other
+    }
+
+    fn plain(values: &[Self], out: &mut Vec<u8>) {
+        out.extend_from_slice(values.as_flattened());
+    }
+}
+
 /// A column of a row group that grows row by row.
 pub(crate) struct Numbers<T> {
-    nulls: Nulls,
-    /// Rows that are not null.
+    levels: Levels,
+    /// Entries that are values.
     present: usize,
     /// The value of all of them, as long as they are the same; then `values` is empty.
     once: Option<T>,
@@ -76,8 +89,13 @@ pub(crate) struct Numbers<T> {
 impl<T: Number> Numbers<T> {
     /// Without rows.
     pub fn new() -> Self {
+        Self::nested(1)
+    }
+
+    /// Without rows, of a column within lists, whose values have this definition level.
+    pub fn nested(value: u8) -> Self {
         Self {
-            nulls: Nulls::default(),
+            levels: Levels::new(value),
             present: 0,
             once: None,
             values: Vec::new(),
@@ -87,6 +105,22 @@ impl<T: Number> Numbers<T> {
     /// The next row.
     #[inline]
     pub fn append_value(&mut self, value: T) {
+        self.append_at(0, value);
+    }
+
+    /// The next row, null where there is none. The column must be one that can have nulls.
+    #[inline]
+    pub fn append_option(&mut self, value: Option<T>) {
+        match value {
+            Some(value) => self.append_value(value),
+            None => self.append_none(0, 0),
+        }
+    }
+
+    /// The next entry, with its repetition level.
+    #[inline]
+    pub fn append_at(&mut self, repetition: u8, value: T) {
+        self.levels.value(repetition);
         match self.once {
             Some(once) if once.is(value) => {}
             None if self.present == 0 => self.once = Some(value),
@@ -98,17 +132,12 @@ impl<T: Number> Numbers<T> {
                 self.values.push(value);
             }
         }
-        self.nulls.present();
         self.present += 1;
     }
 
-    /// The next row, null where there is none. The column must be one that can have nulls.
-    #[inline]
-    pub fn append_option(&mut self, value: Option<T>) {
-        match value {
-            Some(value) => self.append_value(value),
-            None => self.nulls.null(),
-        }
+    /// The next entry is no value, and has these levels.
+    pub fn append_none(&mut self, repetition: u8, definition: u8) {
+        self.levels.entry(repetition, definition);
     }
 
     /// Appends the chunk of `column` to `out`, which begins at offset `start` of the file, and begins anew.
@@ -121,8 +150,8 @@ impl<T: Number> Numbers<T> {
         start: u64,
         out: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let (mut body, mut dictionary, rows) = (Vec::new(), Vec::new(), self.nulls.rows());
-        self.nulls.encode(column, &mut body);
+        let (mut body, mut dictionary, entries) = (Vec::new(), Vec::new(), self.levels.entries());
+        self.levels.encode(column, &mut body);
         match self.once {
             Some(once) if T::DICTIONARY => {
                 T::plain(&[once], &mut dictionary);
@@ -142,7 +171,7 @@ impl<T: Number> Numbers<T> {
         (self.present, self.once) = (0, None);
         let page = OnePage {
             column,
-            rows,
+            entries,
             dictionary: (!dictionary.is_empty()).then_some((dictionary.as_slice(), 1)),
             body: &body,
         };

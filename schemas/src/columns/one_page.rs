@@ -11,8 +11,8 @@ use super::signed;
 /// What a chunk consists of.
 pub(super) struct OnePage<'a> {
     pub column: &'a ColumnDescPtr,
-    /// Of the data page, nulls too.
-    pub rows: usize,
+    /// Of the data page, those that are no values too.
+    pub entries: usize,
     /// The dictionary's values as PLAIN has them, and their number. Then `body` has places in it.
     pub dictionary: Option<(&'a [u8], usize)>,
     /// Levels and values.
@@ -23,7 +23,7 @@ impl OnePage<'_> {
     /// Appends it to `out`, which begins at offset `start` of the file.
     ///
     /// # Errors
-    /// `InvalidInput` as `ParquetError::External` for more rows or bytes than a page can have (2 GiB).
+    /// `InvalidInput` as `ParquetError::External` for more entries or bytes than a page can have (2 GiB).
     pub fn append(&self, start: u64, out: &mut Vec<u8>) -> Result<ColumnChunkMetaData> {
         let begin = start + out.len() as u64;
         let (mut encoding, mut encodings) = (PLAIN, vec![Encoding::PLAIN, Encoding::RLE]);
@@ -34,13 +34,13 @@ impl OnePage<'_> {
             encodings.push(Encoding::RLE_DICTIONARY);
         }
         let data = start + out.len() as u64;
-        page_header::data(out, self.body.len(), self.rows, encoding)?;
+        page_header::data(out, self.body.len(), self.entries, encoding)?;
         out.extend_from_slice(self.body);
         let length = signed(start + out.len() as u64 - begin);
         ColumnChunkMetaData::builder(self.column.clone())
             .set_encodings(encodings)
             .set_compression(Compression::UNCOMPRESSED)
-            .set_num_values(signed(self.rows as u64))
+            .set_num_values(signed(self.entries as u64))
             .set_dictionary_page_offset(self.dictionary.map(|_| signed(begin)))
             .set_data_page_offset(signed(data))
             .set_total_compressed_size(length)

@@ -1,6 +1,4 @@
-//! Column chunks of texts that mostly repeat: each once in a dictionary, and its place in it for each row.
-
-use std::collections::HashMap;
+//! Column chunks of texts.
 
 use parquet::data_type::ByteArray;
 use parquet::errors::Result;
@@ -9,28 +7,26 @@ use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescPtr;
 use ulid::Ulid;
 
-use super::levels::{self, Nulls};
+use super::dictionary::Dictionary;
+use super::levels::Levels;
 use super::one_page::OnePage;
 
-/// A column of a row group that grows row by row.
+/// A column of a row group that grows row by row, of texts that mostly repeat.
 pub(crate) struct Texts {
-    nulls: Nulls,
-    /// Place in the dictionary of each row that is not null.
-    places: Vec<u32>,
-    known: HashMap<Box<str>, u32>,
-    /// The dictionary's page, and the last text that came.
-    page: Vec<u8>,
+    values: Dictionary<Box<str>>,
     last: String,
 }
 
 impl Texts {
     /// Without rows.
     pub fn new() -> Self {
+        Self::nested(1)
+    }
+
+    /// Without rows, of a column within lists, whose values have this definition level.
+    pub fn nested(value: u8) -> Self {
         Self {
-            nulls: Nulls::default(),
-            places: Vec::new(),
-            known: HashMap::new(),
-            page: Vec::new(),
+            values: Dictionary::new(value),
             last: String::new(),
         }
     }
@@ -38,20 +34,13 @@ impl Texts {
     /// The next row, with the text of the row before it that was not null.
     #[inline]
     pub fn repeat(&mut self) {
-        let last = self.places.last().copied();
-        self.place(last.expect("a text came before"));
+        self.values.repeat(0, 1);
     }
 
     /// The next row.
     #[inline]
     pub fn append_value(&mut self, text: &str) {
-        if !self.places.is_empty() && self.last == text {
-            return self.repeat();
-        }
-        text.clone_into(&mut self.last);
-        let place = self.known.get(text).copied();
-        let place = place.unwrap_or_else(|| self.add(text));
-        self.place(place);
+        self.append_at(0, text);
     }
 
     /// The next row, null where there is none. The column must be one that can have nulls.
@@ -59,63 +48,99 @@ impl Texts {
     pub fn append_option(&mut self, text: Option<&str>) {
         match text {
             Some(text) => self.append_value(text),
-            None => self.nulls.null(),
+            None => self.append_none(0, 0),
         }
+    }
+
+    /// The next entry, with its repetition level.
+    #[inline]
+    pub fn append_at(&mut self, repetition: u8, text: &str) {
+        if !self.values.is_empty() && self.last == text {
+            return self.values.repeat(repetition, 1);
+        }
+        text.clone_into(&mut self.last);
+        self.values
+            .append(repetition, text, |page| plain(page, text));
+    }
+
+    /// The next entry is no value, and has these levels.
+    #[inline]
+    pub fn append_none(&mut self, repetition: u8, definition: u8) {
+        self.values.levels.entry(repetition, definition);
     }
 
     /// Bytes of the dictionary so far: of each text once.
     pub fn bytes(&self) -> usize {
-        self.page.len()
+        self.values.bytes()
     }
 
-    fn place(&mut self, place: u32) {
-        self.nulls.present();
-        self.places.push(place);
-    }
-
-    #[cold]
-    fn add(&mut self, text: &str) -> u32 {
-        let new = u32::try_from(self.known.len()).expect("a row group has fewer rows");
-        self.known.insert(text.into(), new);
-        let length = u32::try_from(text.len()).expect("texts are far shorter than 4 GiB");
-        self.page.extend_from_slice(&length.to_le_bytes());
-        self.page.extend_from_slice(text.as_bytes());
-        new
-    }
-
-    /// Appends the chunk of `column` to `out`, which begins at offset `start` of the file, and begins anew.
-    ///
-    /// # Errors
-    /// `InvalidInput` as `ParquetError::External` for more rows or bytes than a page can have (2 GiB).
+    /// As [`Dictionary::encode`].
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
         start: u64,
         out: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let (mut body, rows) = (Vec::new(), self.nulls.rows());
-        self.nulls.encode(column, &mut body);
-        let known = self.known.len();
-        if known > 0 {
-            // A bit at least: not every reader takes none.
-            let largest = (known as u64 - 1).max(1);
-            let bits = u64::BITS - largest.leading_zeros();
-            body.push(u8::try_from(bits).expect("places have 32 bits at most"));
-            levels::hybrid(&mut body, &self.places, bits as usize);
+        self.values.encode(column, start, out)
+    }
+}
+
+/// A column of texts of which hardly any comes twice.
+pub(crate) struct Names {
+    levels: Levels,
+    values: Vec<u8>,
+}
+
+impl Names {
+    /// Without rows.
+    pub fn new() -> Self {
+        Self {
+            levels: Levels::new(1),
+            values: Vec::new(),
         }
+    }
+
+    /// The next row, null where there is none. The column must be one that can have nulls.
+    pub fn append_option(&mut self, text: Option<&str>) {
+        match text {
+            Some(text) => {
+                self.levels.value(0);
+                plain(&mut self.values, text);
+            }
+            None => self.levels.entry(0, 0),
+        }
+    }
+
+    /// Bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.values.len()
+    }
+
+    /// As [`Texts::encode`].
+    pub fn encode(
+        &mut self,
+        column: &ColumnDescPtr,
+        start: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<ColumnChunkMetaData> {
+        let (mut body, entries) = (Vec::new(), self.levels.entries());
+        self.levels.encode(column, &mut body);
+        body.append(&mut self.values);
         let page = OnePage {
             column,
-            rows,
-            // Without a text there is nothing but nulls.
-            dictionary: (known > 0).then_some((self.page.as_slice(), known)),
+            entries,
+            dictionary: None,
             body: &body,
         };
-        let chunk = page.append(start, out);
-        self.places.clear();
-        self.known.clear();
-        self.page.clear();
-        chunk
+        page.append(start, out)
     }
+}
+
+/// Appends a text as PLAIN has it.
+fn plain(out: &mut Vec<u8>, text: &str) {
+    let length = u32::try_from(text.len()).expect("texts are far shorter than 4 GiB");
+    out.extend_from_slice(&length.to_le_bytes());
+    out.extend_from_slice(text.as_bytes());
 }
 
 /// A column of recorders: mostly one, whose text is made once.
@@ -152,7 +177,7 @@ impl Recorders {
     ) -> Result<ColumnChunkMetaData> {
         self.last = None;
         let mut bounds: Option<(&str, &str)> = None;
-        for text in self.texts.known.keys().map(AsRef::as_ref) {
+        for text in self.texts.values.known().map(AsRef::as_ref) {
             let (low, high) = bounds.unwrap_or((text, text));
             bounds = Some((low.min(text), high.max(text)));
         }

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{Int64Builder, ListBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, Float64Array, RecordBatch};
@@ -15,10 +14,10 @@ use parquet::schema::types::SchemaDescPtr;
 
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
-use super::files::{RowReader, TableForm, TableReader};
-use super::growing::{Growing, LONG_ERRORS};
+use super::files::{RowReader, TableReader};
+use super::growing::{Growing, LONG_ERRORS, columns};
 use crate::capture::Ulids;
-use crate::columns::{Numbers, Output, Recorders, RowGroupColumns, Texts};
+use crate::columns::{Numbers, Recorders, Shapes, Texts};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let dims = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
@@ -64,66 +63,19 @@ static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
     Arc::new(columns.expect("every type of the schema has a Parquet type"))
 });
 
-/// What goes through the general writer.
-static DESCRIBED: LazyLock<SchemaRef> = LazyLock::new(|| {
-    let shape = SCHEMA.field_with_name("shape").expect("it is in SCHEMA");
-    Arc::new(Schema::new(vec![shape.clone()]))
-});
-
-/// Rows of which the shapes are encoded together.
-const BATCH: usize = 1024;
-
-const FORM: TableForm = TableForm {
-    // The writer holds a row group in memory, two hundred bytes a row.
-    row_group_rows: 16 * BATCH,
-    repeated: &["shape.list.item"],
-};
+/// Rows of a row group, at most: the writer holds it in memory, two hundred bytes a row.
+const FULL: usize = 16 << 10;
 
 /// Writes one file of comparisons, row group by row group: memory does not grow with the rows.
 pub struct ComparisonWriter {
     growing: Growing,
-    shapes: ListBuilder<Int64Builder>,
-    described: Option<RowGroupColumns>,
     columns: Columns,
     /// Of the row group.
     rows: usize,
 }
 
-macro_rules! columns {
-    ($($field:ident: $type:ty,)*) => {
-        /// The columns that we write, in the order of [`SCHEMA`].
-        struct Columns {
-            $($field: $type,)*
-        }
-
-        impl Columns {
-            fn new() -> Self {
-                Self {
-                    $($field: <$type>::new(),)*
-                }
-            }
-
-            /// Appends all of them to `out`, which begins at offset `start` of the file.
-            fn encode(
-                &mut self,
-                start: u64,
-                out: &mut Vec<u8>,
-            ) -> Result<Vec<ColumnChunkMetaData>, ParquetError> {
-                let column = |name: &str| {
-                    let mut columns = COLUMNS.columns().iter();
-                    columns
-                        .find(|c| c.path().string() == name)
-                        .expect("it is in SCHEMA")
-                };
-                Ok(vec![$(
-                    self.$field.encode(column(stringify!($field)), start, out)?,
-                )*])
-            }
-        }
-    };
-}
-
 columns! {
+    COLUMNS:
     recorder: Recorders,
     seq: Numbers<u64>,
     item: Numbers<u32>,
@@ -131,6 +83,7 @@ columns! {
     outcome: Texts,
     error: Texts,
     datatype: Texts,
+    shape: Shapes,
     elements: Numbers<u64>,
     bits_equal: Numbers<bool>,
     production_equal: Numbers<bool>,
@@ -163,11 +116,8 @@ impl ComparisonWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
-        let dimension = Field::new("item", DataType::Int64, false);
         Ok(Self {
-            growing: Growing::create(path, &SCHEMA, &COLUMNS, &DESCRIBED, &FORM)?,
-            shapes: ListBuilder::new(Int64Builder::new()).with_field(dimension),
-            described: None,
+            growing: Growing::create(path, &SCHEMA, &COLUMNS)?,
             columns: Columns::new(),
             rows: 0,
         })
@@ -186,8 +136,7 @@ impl ComparisonWriter {
         c.outcome.append_value(row.outcome.name());
         c.error.append_option(row.error);
         c.datatype.append_value(row.datatype);
-        self.shapes.values().append_slice(row.shape);
-        self.shapes.append(true);
+        c.shape.append_value(row.shape);
         c.elements.append_value(n.elements);
         c.bits_equal.append_value(n.bits_equal);
         c.production_equal.append_option(row.production_equal);
@@ -216,7 +165,6 @@ impl ComparisonWriter {
         let encoded = match self.rows {
             FULL => self.end_group(),
             _ if self.columns.error.bytes() >= LONG_ERRORS => self.end_group(),
-            n if n.is_multiple_of(BATCH) => self.encode_shapes(),
             _ => Ok(()),
         };
         encoded.map_err(|e| self.growing.error(e))
@@ -234,30 +182,13 @@ impl ComparisonWriter {
         self.growing.commit()
     }
 
-    fn encode_shapes(&mut self) -> Result<(), ParquetError> {
-        let described = match &mut self.described {
-            Some(described) => described,
-            none => none.insert(self.growing.begin()?),
-        };
-        let shapes = Arc::new(self.shapes.finish());
-        described.write(&RecordBatch::try_new(DESCRIBED.clone(), vec![shapes])?)
-    }
-
     fn end_group(&mut self) -> Result<(), ParquetError> {
-        self.encode_shapes()?;
-        let start = self.growing.file.position();
-        let mut bytes = Vec::with_capacity(256 * self.rows);
-        let columns = self.columns.encode(start, &mut bytes)?;
-        self.growing.file.append(&bytes)?;
-        self.rows = 0;
-        let described = self.described.take();
-        let described = described.expect("their last shapes were encoded just now");
-        self.growing.end(described, columns, start)
+        let rows = std::mem::take(&mut self.rows);
+        let columns = &mut self.columns;
+        self.growing
+            .row_group(rows, |start, out| columns.encode(start, out))
     }
 }
-
-/// Rows of a row group.
-const FULL: usize = FORM.row_group_rows;
 
 /// What of the rows is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,20 +5,16 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch};
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
 };
-use parquet::arrow::{ArrowWriter, ProjectionMask};
-use parquet::basic::Compression;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::unpublished::Unpublished;
-use crate::columns::CREATED_BY;
 use crate::storage::{Chunks, DiskRead, ReadFile, batch_rows};
 
 /// Why a file of a run could not be written or read.
@@ -75,82 +71,6 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RunFileErr
         file.write_all(&bytes)
             .map_err(|e| RunFileError::io("write", path, &e))
     })
-}
-
-/// Encoded bytes of a row group: what a writer holds in memory.
-const ROW_GROUP_BYTES: usize = 8 << 20;
-
-/// How a file's rows are laid out.
-pub(super) struct TableForm {
-    /// Rows of a row group, at most.
-    pub row_group_rows: usize,
-    /// Leaf paths whose values repeat, for which a dictionary pays.
-    pub repeated: &'static [&'static str],
-}
-
-impl TableForm {
-    pub const PLAIN: Self = Self {
-        row_group_rows: 1 << 16,
-        repeated: &[],
-    };
-
-    /// The writer's properties.
-    pub fn properties(&self) -> WriterProperties {
-        let leaf =
-            |path: &str| ColumnPath::from(path.split('.').map(str::to_owned).collect::<Vec<_>>());
-        let base = WriterProperties::builder()
-            .set_created_by(CREATED_BY.to_owned())
-            .set_compression(Compression::SNAPPY)
-            .set_dictionary_enabled(false)
-            // Whole files are read: nobody prunes by bounds or looks for a page.
-            .set_statistics_enabled(EnabledStatistics::None)
-            .set_offset_index_disabled(true)
-            .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-            .set_max_row_group_row_count(Some(self.row_group_rows));
-        let properties = self.repeated.iter().fold(base, |b, path| {
-            b.set_column_dictionary_enabled(leaf(path), true)
-        });
-        properties.build()
-    }
-}
-
-/// A Parquet file that grows batch by batch and is not there before it is committed.
-pub(super) struct TableWriter {
-    schema: SchemaRef,
-    writer: ArrowWriter<File>,
-    unpublished: Unpublished,
-}
-
-impl TableWriter {
-    /// Begins a file; it is not there before [`Self::commit`].
-    pub fn create(path: &Path, schema: &SchemaRef, form: &TableForm) -> Result<Self, RunFileError> {
-        let (file, unpublished) = Unpublished::begin(path)?;
-        let writer = ArrowWriter::try_new(file, Arc::clone(schema), Some(form.properties()))
-            .map_err(|e| unpublished.error(e))?;
-        Ok(Self {
-            schema: Arc::clone(schema),
-            writer,
-            unpublished,
-        })
-    }
-
-    /// Appends a batch, its columns in the order of the schema.
-    pub fn write(&mut self, columns: Vec<ArrayRef>) -> Result<(), RunFileError> {
-        RecordBatch::try_new(Arc::clone(&self.schema), columns)
-            .map_err(parquet::errors::ParquetError::from)
-            .and_then(|batch| self.writer.write(&batch))
-            .map_err(|e| self.unpublished.error(e))
-    }
-
-    /// Completes the file, makes it durable and gives it its name.
-    pub fn commit(mut self) -> Result<(), RunFileError> {
-        let written = self.writer.finish();
-        written.map_err(|e| self.unpublished.error(e))?;
-        self.writer
-            .sync()
-            .map_err(|e| self.unpublished.failed(&e))?;
-        self.unpublished.publish(self.writer.inner())
-    }
 }
 
 /// Reads a Parquet file of a run as `schema`, or some columns of it, a few rows at a time.

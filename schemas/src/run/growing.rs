@@ -1,18 +1,17 @@
-//! A Parquet file of a run that is written piece by piece, some columns by the general writer.
+//! A Parquet file of a run that is written row group by row group.
 
 use std::path::Path;
 
 use arrow_schema::SchemaRef;
 use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
 use parquet::errors::Result;
-use parquet::file::metadata::{ColumnChunkMetaData, KeyValue};
+use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, RowGroupMetaData};
 use parquet::schema::types::SchemaDescPtr;
 
 use super::RunFileError;
-use super::files::TableForm;
 use super::sink::Sink;
 use super::unpublished::Unpublished;
-use crate::columns::{Described, Output, RowGroupColumns, footer};
+use crate::columns::{MAGIC, Output, footer, row_group, signed};
 
 /// A row group ends once its errors have so many bytes: they are in memory until then, and in one page.
 pub(super) const LONG_ERRORS: usize = 4 << 20;
@@ -20,7 +19,7 @@ pub(super) const LONG_ERRORS: usize = 4 << 20;
 /// The file; it is not there before [`Self::commit`].
 pub(super) struct Growing {
     pub file: Sink,
-    described: Described,
+    written: Vec<RowGroupMetaData>,
     /// What readers see, and the Parquet columns of it.
     stored: SchemaRef,
     columns: SchemaDescPtr,
@@ -28,7 +27,7 @@ pub(super) struct Growing {
 }
 
 impl Growing {
-    /// Begins a file of the schema `stored`, of which the general writer makes the columns `described`.
+    /// Begins a file of the schema `stored`.
     ///
     /// # Errors
     /// [`RunFileError`].
@@ -36,16 +35,14 @@ impl Growing {
         path: &Path,
         stored: &SchemaRef,
         columns: &SchemaDescPtr,
-        described: &SchemaRef,
-        form: &TableForm,
     ) -> std::result::Result<Self, RunFileError> {
         let (file, unpublished) = Unpublished::begin(path)?;
         let mut file = Sink::new(file);
-        let described = Described::new(described.clone(), columns.clone(), form.properties());
-        let begun = described.and_then(|d| d.begin_file(&mut file).map(|()| d));
+        let begun = file.append(MAGIC);
+        begun.map_err(|e| unpublished.failed(&e))?;
         Ok(Self {
             file,
-            described: begun.map_err(|e| unpublished.error(e))?,
+            written: Vec::new(),
             stored: stored.clone(),
             columns: columns.clone(),
             unpublished,
@@ -57,25 +54,35 @@ impl Growing {
         self.unpublished.error(why)
     }
 
-    /// The described columns of the next row group.
-    ///
-    /// # Errors
-    /// Of the general writer.
-    pub fn begin(&self) -> Result<RowGroupColumns> {
-        self.described.begin()
-    }
-
-    /// Ends the row group that began at `start`; `others` are in the file, in the order of their columns.
+    /// Writes a row group whose columns `encode` appends to memory that begins at an offset of the file.
     ///
     /// # Errors
     /// Of encoding and of the disk.
+    pub fn row_group(
+        &mut self,
+        rows: usize,
+        encode: impl FnOnce(u64, &mut Vec<u8>) -> Result<Vec<ColumnChunkMetaData>>,
+    ) -> Result<()> {
+        let (start, mut bytes) = (self.file.position(), Vec::with_capacity(256 * rows));
+        let columns = encode(start, &mut bytes)?;
+        self.file.append(&bytes)?;
+        self.end(columns, rows, start)
+    }
+
+    /// Ends the row group of so many rows that began at `start`; its columns are in the file.
+    ///
+    /// # Errors
+    /// A column is missing.
     pub fn end(
         &mut self,
-        described: RowGroupColumns,
-        others: Vec<ColumnChunkMetaData>,
+        columns: Vec<ColumnChunkMetaData>,
+        rows: usize,
         start: u64,
     ) -> Result<()> {
-        self.described.end(&mut self.file, described, others, start)
+        let (rows, ordinal) = (signed(rows as u64), self.written.len());
+        let group = row_group(&self.columns, columns, rows, ordinal, start);
+        self.written.push(group?);
+        Ok(())
     }
 
     /// Completes the file and gives it its name.
@@ -85,7 +92,7 @@ impl Growing {
     pub fn commit(mut self) -> std::result::Result<(), RunFileError> {
         let schema = encode_arrow_schema(&self.stored);
         let schema = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), schema);
-        let footer = footer(self.described.written(), &self.columns, vec![schema]);
+        let footer = footer(&self.written, &self.columns, vec![schema]);
         let written = footer.and_then(|bytes| Ok(self.file.append(&bytes)?));
         written.map_err(|e| self.unpublished.error(e))?;
         let file = self.file.end();
@@ -93,3 +100,36 @@ impl Growing {
         self.unpublished.publish(&file)
     }
 }
+
+/// The columns of a row group, by the names and in the order of the Parquet schema that is given first.
+macro_rules! columns {
+    ($schema:ident: $($field:ident: $type:ty,)*) => {
+        struct Columns {
+            $($field: $type,)*
+        }
+
+        impl Columns {
+            fn new() -> Self {
+                Self {
+                    $($field: <$type>::new(),)*
+                }
+            }
+
+            /// Appends all of them to `out`, which begins at offset `start` of the file.
+            fn encode(
+                &mut self,
+                start: u64,
+                out: &mut Vec<u8>,
+            ) -> Result<Vec<ColumnChunkMetaData>, ParquetError> {
+                let mut columns = $schema.columns().iter();
+                Ok(vec![$({
+                    let column = columns.next().expect("one for each of the schema");
+                    debug_assert_eq!(column.path().parts()[0], stringify!($field));
+                    self.$field.encode(column, start, out)?
+                },)*])
+            }
+        }
+    };
+}
+
+pub(super) use columns;

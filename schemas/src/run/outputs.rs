@@ -14,12 +14,10 @@ use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr};
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{RowReader, TableForm, TableReader};
+use super::files::{RowReader, TableReader};
 use super::growing::{Growing, LONG_ERRORS};
-use crate::capture::{Ulids, decode_tensors, described_tensors, tensor_list};
-use crate::columns::{
-    Chunk, Numbers, Output, Pages, Recorders, RowGroupColumns, Texts, tensor_slots,
-};
+use crate::capture::{Ulids, decode_tensors, tensor_list};
+use crate::columns::{Chunk, Descriptions, Numbers, Output, Pages, Recorders, Texts, tensor_slots};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -33,15 +31,11 @@ pub struct StoredAnswer {
     pub answer: Result<Vec<Tensor>, String>,
 }
 
-fn outputs(payload: Option<&DataType>) -> Field {
-    Field::new("outputs", tensor_list(payload), true)
-}
-
 fn schema(payload: &DataType) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("recorder", DataType::Utf8, false),
         Field::new("seq", DataType::UInt64, false),
-        outputs(Some(payload)),
+        Field::new("outputs", tensor_list(Some(payload)), true),
         Field::new("error", DataType::Utf8, true),
     ]))
 }
@@ -51,10 +45,6 @@ static STORED: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::LargeBin
 
 /// What our own reader reads: payloads are views of the file's pages.
 static VIEWS: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
-
-/// What goes through the general writer.
-static DESCRIBED: LazyLock<SchemaRef> =
-    LazyLock::new(|| Arc::new(Schema::new(vec![outputs(None)])));
 
 static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
     let columns = ArrowSchemaConverter::new().convert(&STORED);
@@ -68,23 +58,15 @@ fn column(path: &str) -> &'static ColumnDescPtr {
         .expect("it is in the schema")
 }
 
-const FORM: TableForm = TableForm {
-    repeated: &[
-        "outputs.list.item.name",
-        "outputs.list.item.datatype",
-        "outputs.list.item.payload",
-        "outputs.list.item.message",
-        "outputs.list.item.shape.list.item",
-    ],
-    ..TableForm::PLAIN
-};
-
 /// Answers are written once so many are held, or once they hold so many bytes: still in the second-level
 /// cache, most of them.
-const BATCH_ROWS: usize = 1024;
+const BATCH_ROWS: usize = 256;
 const BATCH_BYTES: usize = 256 << 10;
 
-/// A row group ends once it has so many bytes of payloads: some readers take no more than 2 GiB in one
+/// A row group ends once it has so many rows,
+const GROUP_ROWS: usize = 1 << 16;
+
+/// or so many bytes of payloads: some readers take no more than 2 GiB in one
 /// column.
 const GROUP_BYTES: u64 = 512 << 20;
 
@@ -108,7 +90,7 @@ struct Group {
     start: u64,
     of: Ulid,
     payloads: Chunk,
-    described: RowGroupColumns,
+    described: Descriptions,
     keys: Keys,
 }
 
@@ -146,7 +128,7 @@ impl OutputWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &STORED, &COLUMNS, &DESCRIBED, &FORM)?,
+            growing: Growing::create(path, &STORED, &COLUMNS)?,
             group: None,
             gathered: Vec::new(),
             rows: Vec::new(),
@@ -204,16 +186,14 @@ impl OutputWriter {
         for row in &self.rows {
             tensor_slots(row.answer.as_deref().ok(), &mut entries);
             entries.drain(..).try_for_each(|entry| pages.push(entry))?;
+            group.described.append_option(row.answer.as_deref().ok());
             group.keys.push(row);
         }
         pages.end()?;
-        let tensors = described_tensors(self.rows.iter().map(|r| r.answer.as_deref().ok()))?;
-        let tensors = RecordBatch::try_new(DESCRIBED.clone(), vec![tensors])?;
-        group.described.write(&tensors)?;
         self.rows.clear();
         self.bytes = 0;
         let keys = &group.keys;
-        if keys.rows >= FORM.row_group_rows
+        if keys.rows >= GROUP_ROWS
             || keys.error.bytes() >= LONG_ERRORS
             || group.payloads.bytes(&self.growing.file) >= GROUP_BYTES
         {
@@ -228,30 +208,33 @@ impl OutputWriter {
         };
         let file = &mut self.growing.file;
         let payloads = group.payloads.end(file)?;
-        let (mut keys, begin) = (group.keys, file.position());
+        let (mut keys, mut described, begin) = (group.keys, group.described, file.position());
         let (mut first, mut rest) = (Vec::new(), Vec::new());
-        let columns = vec![
-            keys.recorder
-                .encode(column("recorder"), group.start, &mut first)?,
-            keys.seq.encode(column("seq"), begin, &mut rest)?,
-            payloads,
-            keys.error.encode(column("error"), begin, &mut rest)?,
-        ];
+        let recorder = keys
+            .recorder
+            .encode(column("recorder"), group.start, &mut first)?;
+        let seq = keys.seq.encode(column("seq"), begin, &mut rest)?;
+        let of_tensors = |name: &str| column(&format!("outputs.list.item.{name}"));
+        let described = described.encode(of_tensors, begin, &mut rest)?;
+        let error = keys.error.encode(column("error"), begin, &mut rest)?;
         assert!(first.len() <= ROOM, "a column of one recorder is short");
         file.fill(group.start, &first)?;
         file.append(&rest)?;
-        self.growing.end(group.described, columns, group.start)
+        let mut columns = vec![recorder, seq];
+        columns.extend(described);
+        columns.extend([payloads, error]);
+        self.growing.end(columns, keys.rows, group.start)
     }
 }
 
 impl Group {
-    fn begin(growing: &mut Growing, of: Ulid) -> Result<Self, ParquetError> {
+    fn begin(growing: &mut Growing, of: Ulid) -> std::io::Result<Self> {
         let payload = column("outputs.list.item.data");
         Ok(Self {
             start: growing.file.leave(&[0; ROOM])?,
             of,
             payloads: Chunk::begin(payload.clone(), &growing.file),
-            described: growing.begin()?,
+            described: Descriptions::new(),
             keys: Keys::new(),
         })
     }

@@ -5,19 +5,22 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
-use arrow_array::builder::{
-    FixedSizeBinaryBuilder, Float64Builder, Int64Builder, StringBuilder, UInt64Builder,
-};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch, StringArray};
+use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use parquet::arrow::ArrowSchemaConverter;
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::schema::types::SchemaDescPtr;
 use ulid::Ulid;
 
 use super::RunFileError;
-use super::files::{RowReader, TableForm, TableReader, TableWriter};
+use super::files::{RowReader, TableReader};
+use super::growing::{Growing, columns};
 use crate::Exchange;
 use crate::capture::Ulids;
+use crate::columns::{Names, Numbers, Recorders, Texts};
 
 /// One replayed exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -113,28 +116,36 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-/// Rows that are encoded together.
-const BATCH: usize = 1024;
+static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
+    let columns = ArrowSchemaConverter::new().convert(&SCHEMA);
+    Arc::new(columns.expect("every type of the schema has a Parquet type"))
+});
 
-const FORM: TableForm = TableForm {
-    // The writer holds a row group in memory.
-    row_group_rows: 8 * BATCH,
-    // Digests, times and numbers do not repeat; what else there is mostly does.
-    repeated: &[
-        "recorder",
-        "model",
-        "model_version",
-        "request_headers",
-        "sample_rate",
-        "shapes",
-        "sequence_id",
-    ],
-};
+columns! {
+    COLUMNS:
+    recorder: Recorders,
+    seq: Numbers<u64>,
+    client_request_id: Names,
+    input_digest: Numbers<[u8; 16]>,
+    model: Texts,
+    model_version: Texts,
+    request_headers: Texts,
+    sample_rate: Numbers<f64>,
+    arrived_at_ns: Numbers<i64>,
+    shapes: Texts,
+    sequence_id: Texts,
+}
+
+/// Rows of a row group, and bytes of its texts, at most: the writer holds it in memory.
+const GROUP_ROWS: usize = 8 << 10;
+const GROUP_BYTES: usize = 8 << 20;
 
 /// Writes `requests.parquet`, row by row: memory does not grow with the rows.
 pub struct RequestWriter {
-    table: TableWriter,
-    rows: Vec<RequestRow>,
+    growing: Growing,
+    columns: Columns,
+    /// Of the row group.
+    rows: usize,
 }
 
 impl RequestWriter {
@@ -144,8 +155,9 @@ impl RequestWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            table: TableWriter::create(path, &SCHEMA, &FORM)?,
-            rows: Vec::with_capacity(BATCH),
+            growing: Growing::create(path, &SCHEMA, &COLUMNS)?,
+            columns: Columns::new(),
+            rows: 0,
         })
     }
 
@@ -153,12 +165,30 @@ impl RequestWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn push(&mut self, row: RequestRow) -> Result<(), RunFileError> {
-        self.rows.push(row);
-        match self.rows.len() {
-            BATCH => self.flush(),
-            _ => Ok(()),
+    pub fn push(&mut self, row: &RequestRow) -> Result<(), RunFileError> {
+        let c = &mut self.columns;
+        c.recorder.append_value(row.recorder);
+        c.seq.append_value(row.seq);
+        c.client_request_id
+            .append_option(row.client_request_id.as_deref());
+        c.input_digest.append_option(row.input_digest);
+        c.model.append_option(row.model.as_deref());
+        c.model_version.append_option(row.model_version.as_deref());
+        c.request_headers.append_value(&row.request_headers);
+        c.sample_rate.append_value(row.sample_rate);
+        c.arrived_at_ns.append_value(row.arrived_at_ns);
+        c.shapes.append_value(&row.shapes);
+        c.sequence_id.append_option(row.sequence_id.as_deref());
+        self.rows += 1;
+        let bytes = c.client_request_id.bytes()
+            + c.request_headers.bytes()
+            + c.shapes.bytes()
+            + c.sequence_id.bytes();
+        if self.rows >= GROUP_ROWS || bytes >= GROUP_BYTES {
+            let ended = self.end_group();
+            ended.map_err(|e| self.growing.error(e))?;
         }
+        Ok(())
     }
 
     /// Completes the file and gives it its name.
@@ -166,45 +196,18 @@ impl RequestWriter {
     /// # Errors
     /// [`RunFileError`].
     pub fn commit(mut self) -> Result<(), RunFileError> {
-        self.flush()?;
-        self.table.commit()
+        let ended = self.end_group();
+        ended.map_err(|e| self.growing.error(e))?;
+        self.growing.commit()
     }
 
-    fn flush(&mut self) -> Result<(), RunFileError> {
-        macro_rules! column {
-            ($builder:ty, $r:ident => $value:expr) => {{
-                let mut b = <$builder>::new();
-                for $r in &self.rows {
-                    b.append_option($value);
-                }
-                Arc::new(b.finish()) as ArrayRef
-            }};
+    fn end_group(&mut self) -> Result<(), ParquetError> {
+        match std::mem::take(&mut self.rows) {
+            0 => Ok(()),
+            rows => self
+                .growing
+                .row_group(rows, |start, out| self.columns.encode(start, out)),
         }
-        let mut digest = FixedSizeBinaryBuilder::new(16);
-        let mut recorder = StringBuilder::new();
-        let mut text = [0; ulid::ULID_LEN];
-        for r in &self.rows {
-            recorder.append_value(r.recorder.array_to_str(&mut text));
-            match &r.input_digest {
-                Some(d) => digest.append_value(d).expect("a digest has 16 bytes"),
-                None => digest.append_null(),
-            }
-        }
-        let columns = vec![
-            Arc::new(recorder.finish()) as ArrayRef,
-            column!(UInt64Builder, r => Some(r.seq)),
-            column!(StringBuilder, r => r.client_request_id.as_deref()),
-            Arc::new(digest.finish()) as ArrayRef,
-            column!(StringBuilder, r => r.model.as_deref()),
-            column!(StringBuilder, r => r.model_version.as_deref()),
-            column!(StringBuilder, r => Some(&r.request_headers)),
-            column!(Float64Builder, r => Some(r.sample_rate)),
-            column!(Int64Builder, r => Some(r.arrived_at_ns)),
-            column!(StringBuilder, r => Some(&r.shapes)),
-            column!(StringBuilder, r => r.sequence_id.as_deref()),
-        ];
-        self.rows.clear();
-        self.table.write(columns)
     }
 }
 

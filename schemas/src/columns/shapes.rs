@@ -1,0 +1,73 @@
+//! Column chunks of shapes: a list of dimensions for each row, or for each tensor of a list.
+
+use parquet::errors::Result;
+use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::schema::types::ColumnDescPtr;
+
+use super::dictionary::Dictionary;
+
+/// A column of a row group that grows shape by shape. Shapes are never null.
+pub(crate) struct Shapes {
+    dimensions: Dictionary<i64>,
+    /// Lists around a shape.
+    depth: u8,
+    last: Vec<i64>,
+}
+
+impl Shapes {
+    /// Without rows, one shape in each.
+    pub fn new() -> Self {
+        Self::nested(0, 0)
+    }
+
+    /// Without rows, within `depth` lists; a shape of rank 0 there has the definition level `value`.
+    pub fn nested(depth: u8, value: u8) -> Self {
+        Self {
+            dimensions: Dictionary::new(value + 1),
+            depth,
+            last: Vec::new(),
+        }
+    }
+
+    /// The next row.
+    #[inline]
+    pub fn append_value(&mut self, shape: &[i64]) {
+        self.append_at(0, shape);
+    }
+
+    /// The next shape, the first dimension of which has this repetition level.
+    pub fn append_at(&mut self, repetition: u8, shape: &[i64]) {
+        let levels = &mut self.dimensions.levels;
+        let within = self.depth + 1;
+        let each = |i: usize| if i == 0 { repetition } else { within };
+        if shape.is_empty() {
+            levels.empty(repetition);
+        } else if self.last == shape {
+            let rank = shape.len();
+            (0..rank).for_each(|i| self.dimensions.repeat(each(i), rank));
+        } else {
+            shape.clone_into(&mut self.last);
+            for (i, dimension) in shape.iter().enumerate() {
+                self.dimensions.append(each(i), dimension, |page| {
+                    page.extend_from_slice(&dimension.to_le_bytes());
+                });
+            }
+        }
+    }
+
+    /// The next entry is no shape, and has these levels.
+    pub fn append_none(&mut self, repetition: u8, definition: u8) {
+        self.dimensions.levels.entry(repetition, definition);
+    }
+
+    /// As [`Dictionary::encode`].
+    pub fn encode(
+        &mut self,
+        column: &ColumnDescPtr,
+        start: u64,
+        out: &mut Vec<u8>,
+    ) -> Result<ColumnChunkMetaData> {
+        self.last.clear();
+        self.dimensions.encode(column, start, out)
+    }
+}
