@@ -5,7 +5,9 @@
 use std::path::Path;
 
 use inferdiff_schemas::run::comparison::{Comparison, ComparisonRow, Numbers, Outcome};
-use inferdiff_schemas::run::{ComparisonColumns, ComparisonReader, ComparisonWriter};
+use inferdiff_schemas::run::{
+    ComparisonColumns, ComparisonReader, ComparisonRoom, ComparisonWriter,
+};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use ulid::Ulid;
@@ -49,17 +51,25 @@ fn row(c: &Comparison) -> ComparisonRow<'_> {
     }
 }
 
+/// Writes them twice, the second time into the memory of the first.
 fn written(path: &Path, rows: &[Comparison]) -> Vec<Comparison> {
-    let mut writer = ComparisonWriter::create(path).unwrap();
-    for c in rows {
-        writer.push(&row(c)).unwrap();
+    let again = path.with_extension("again");
+    let mut room = ComparisonRoom::default();
+    for path in [path, &again] {
+        let mut writer = ComparisonWriter::create(path, room).unwrap();
+        for c in rows {
+            writer.push(&row(c)).unwrap();
+        }
+        assert!(!path.exists(), "it is there before it is whole");
+        room = writer.commit().unwrap();
     }
-    assert!(!path.exists(), "it is there before it is whole");
-    writer.commit().unwrap();
     let bytes = std::fs::read(path).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
-    let read = ComparisonReader::open(path, ComparisonColumns::All).unwrap();
-    read.map(Result::unwrap).collect()
+    assert!(bytes == std::fs::read(again).unwrap());
+    ComparisonReader::open(path, ComparisonColumns::All)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect()
 }
 
 /// Numbers of which many are the same, as those of a stage that changes nothing.
@@ -175,14 +185,13 @@ fn long_errors_come_back() {
 
 #[test]
 fn more_rows_than_a_row_group_holds_come_back() {
-    let dir = tempfile::tempdir().unwrap();
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let one = comparison().new_tree(&mut runner).unwrap().current();
     for count in [1024, 16_384, 40_000] {
+        let dir = tempfile::tempdir().unwrap();
         let rows: Vec<_> = (0..count)
             .map(|seq| Comparison { seq, ..one.clone() })
             .collect();
         assert!(bits(&written(&dir.path().join("a.parquet"), &rows)) == bits(&rows));
-        std::fs::remove_file(dir.path().join("a.parquet")).unwrap();
     }
 }

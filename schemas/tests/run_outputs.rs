@@ -12,20 +12,26 @@ use std::path::Path;
 
 use bytes::Bytes;
 use common::any_exchange;
-use inferdiff_schemas::run::outputs::{OutputReader, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::outputs::{OutputReader, OutputRoom, OutputWriter, StoredAnswer};
 use inferdiff_schemas::{Datatype, Tensor};
 use proptest::prelude::*;
 use ulid::Ulid;
 
+/// Writes them twice, the second time into the memory of the first.
 fn written(path: &Path, answers: &[StoredAnswer]) -> Vec<StoredAnswer> {
-    let mut writer = OutputWriter::create(path).unwrap();
-    for answer in answers {
-        writer.push(answer.clone()).unwrap();
+    let again = path.with_extension("again");
+    let mut room = OutputRoom::default();
+    for path in [path, &again] {
+        let mut writer = OutputWriter::create(path, room).unwrap();
+        for answer in answers {
+            writer.push(answer.clone()).unwrap();
+        }
+        assert!(!path.exists(), "it is there before it is whole");
+        room = writer.commit().unwrap();
     }
-    assert!(!path.exists(), "it is there before it is whole");
-    writer.commit().unwrap();
     let bytes = std::fs::read(path).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
+    assert!(bytes == std::fs::read(again).unwrap());
     OutputReader::open(path)
         .unwrap()
         .map(Result::unwrap)
@@ -127,7 +133,8 @@ fn answers_of_several_recorders_and_long_errors_come_back_in_order() {
 #[test]
 fn a_writer_that_is_given_up_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let mut writer = OutputWriter::create(&dir.path().join("a.parquet")).unwrap();
+    let mut writer =
+        OutputWriter::create(&dir.path().join("a.parquet"), OutputRoom::default()).unwrap();
     writer.push(answer(0, 1 << 20)).unwrap();
     drop(writer);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -9,8 +9,10 @@ use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::{OutputWriter, StoredAnswer};
-use inferdiff_schemas::run::{ComparisonWriter, RunFileError, read_json, write_json};
+use inferdiff_schemas::run::outputs::{OutputRoom, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::{
+    ComparisonRoom, ComparisonWriter, RunFileError, read_json, write_json,
+};
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
 
@@ -122,6 +124,8 @@ pub(super) struct Replay<'a> {
     /// Of a runtime that keeps state.
     sequences: Option<Sequences>,
     comparer: Comparer,
+    /// Memory of what writes the comparisons and the answers of a chunk.
+    room: (ComparisonRoom, OutputRoom),
 }
 
 impl<'a> Replay<'a> {
@@ -209,6 +213,7 @@ impl<'a> Replay<'a> {
             resolved,
             sequences: None,
             comparer: Comparer::default(),
+            room: (ComparisonRoom::default(), OutputRoom::default()),
         })
     }
 
@@ -296,9 +301,9 @@ impl<'a> Replay<'a> {
     ) -> Result<(), RunFileError> {
         let mut reference = self.reference(chunk)?;
         let comparisons = self.layout.comparisons(&self.folder, &chunk.name);
-        let mut rows = ComparisonWriter::create(&comparisons)?;
+        let mut rows = ComparisonWriter::create(&comparisons, std::mem::take(&mut self.room.0))?;
         let outputs = self.layout.outputs(&self.folder, &chunk.name);
-        let mut kept = OutputWriter::create(&outputs)?;
+        let mut kept = OutputWriter::create(&outputs, std::mem::take(&mut self.room.1))?;
         for exchanges in reading.chunk() {
             for exchange in &exchanges.map_err(|e| unreadable(self.manifest, &e))? {
                 if careful {
@@ -310,9 +315,10 @@ impl<'a> Replay<'a> {
                 pulse.end();
             }
         }
-        kept.commit()?;
+        let outputs = kept.commit()?;
         // Last, because it is the mark of a committed chunk.
-        rows.commit()
+        self.room = (rows.commit()?, outputs);
+        Ok(())
     }
 
     /// Answers one exchange, compares, and keeps what is to be kept.

@@ -84,10 +84,7 @@ fn recorders(out: &mut impl Output, exchanges: &[Exchange]) -> Result<ColumnChun
     for exchange in exchanges {
         recorders.append_value(exchange.recorder);
     }
-    let mut bytes = Vec::new();
-    let column = COLUMNS.column(0);
-    let chunk = recorders.encode(&column, out.position(), &mut bytes)?;
-    out.append(&bytes)?;
+    let chunk = recorders.encode(&COLUMNS.column(0), out, &mut Vec::new())?;
     out.end_piece();
     Ok(chunk)
 }

@@ -4,7 +4,7 @@ use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::{Numbers, Shapes, Texts};
+use super::{Numbers, Output, Shapes, Texts};
 use crate::tensor::Tensor;
 
 /// Definition levels: 0 no list, 1 an empty one, 2 a tensor, 3 a value of it that might be null.
@@ -102,26 +102,26 @@ impl Descriptions {
         }
     }
 
-    /// Appends the chunks to `out`, which begins at offset `start` of the file, in the order of their
-    /// columns, which `column` finds by their names; begins anew.
+    /// Appends the chunks to `out` in the order of their columns, which `column` finds by their names, and
+    /// begins anew. `room`: for a page of them.
     ///
     /// # Errors
-    /// `InvalidInput` as `ParquetError::External` for more entries or bytes than a page can have (2 GiB).
+    /// As [`Texts::encode`].
     pub fn encode(
         &mut self,
         column: impl Fn(&str) -> &'static ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<Vec<ColumnChunkMetaData>> {
         self.settle();
         self.last = None;
         Ok(vec![
-            self.name.encode(column("name"), start, out)?,
-            self.message.encode(column("message"), start, out)?,
-            self.datatype.encode(column("datatype"), start, out)?,
-            self.shape.encode(column("shape.list.item"), start, out)?,
-            self.payload.encode(column("payload"), start, out)?,
-            self.parameters.encode(column("parameters"), start, out)?,
+            self.name.encode(column("name"), out, room)?,
+            self.message.encode(column("message"), out, room)?,
+            self.datatype.encode(column("datatype"), out, room)?,
+            self.shape.encode(column("shape.list.item"), out, room)?,
+            self.payload.encode(column("payload"), out, room)?,
+            self.parameters.encode(column("parameters"), out, room)?,
         ])
     }
 }

@@ -10,6 +10,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::levels::{self, Levels};
 use super::one_page::OnePage;
+use super::pages::Output;
 
 /// A column of a row group that grows entry by entry.
 pub(super) struct Dictionary<K> {
@@ -79,34 +80,36 @@ impl<K: Hash + Eq> Dictionary<K> {
         self.known.keys()
     }
 
-    /// Appends the chunk of `column` to `out`, which begins at offset `start` of the file, and begins anew.
+    /// Appends the chunk of `column` to `out`, and begins anew. `room`: for its page; what is in it is dropped.
     ///
     /// # Errors
-    /// `InvalidInput` as `ParquetError::External` for more entries or bytes than a page can have (2 GiB).
+    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
+    /// `ParquetError::External`.
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let (mut body, entries) = (Vec::new(), self.levels.entries());
-        self.levels.encode(column, &mut body);
+        let entries = self.levels.entries();
+        room.clear();
+        self.levels.encode(column, room);
         let known = self.known.len();
         if known > 0 {
             // A bit at least: not every reader takes none.
             let largest = (known as u64 - 1).max(1);
             let bits = u64::BITS - largest.leading_zeros();
-            body.push(u8::try_from(bits).expect("places have 32 bits at most"));
-            levels::hybrid(&mut body, &self.places, bits as usize);
+            room.push(u8::try_from(bits).expect("places have 32 bits at most"));
+            levels::hybrid(room, &self.places, bits as usize);
         }
         let page = OnePage {
             column,
             entries,
             // Without a value there is no dictionary.
             dictionary: (known > 0).then_some((self.page.as_slice(), known)),
-            body: &body,
+            body: room,
         };
-        let chunk = page.append(start, out);
+        let chunk = page.append(out);
         self.places.clear();
         self.known.clear();
         self.page.clear();

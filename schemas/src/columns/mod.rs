@@ -21,7 +21,7 @@ pub(crate) use described::Described;
 pub(crate) use descriptions::Descriptions;
 pub(crate) use footer::{CREATED_BY, MAGIC, footer, row_group};
 pub(crate) use numbers::Numbers;
-pub(crate) use pages::{Chunk, Output, Pages, Slot, body_slot, tensor_slots};
+pub(crate) use pages::{Chunk, Output, Pages, Piece, Slot, body_slot, tensor_slots};
 pub(crate) use shapes::Shapes;
 pub(crate) use texts::{Names, Recorders, Texts};
 

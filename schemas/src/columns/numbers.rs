@@ -9,6 +9,7 @@ use parquet::schema::types::ColumnDescPtr;
 
 use super::levels::{Levels, varint};
 use super::one_page::OnePage;
+use super::pages::Output;
 
 /// What a column of numbers holds.
 pub(crate) trait Number: Copy {
@@ -140,31 +141,33 @@ impl<T: Number> Numbers<T> {
         self.levels.entry(repetition, definition);
     }
 
-    /// Appends the chunk of `column` to `out`, which begins at offset `start` of the file, and begins anew.
+    /// Appends the chunk of `column` to `out`, and begins anew. `room`: for its page; what is in it is dropped.
     ///
     /// # Errors
-    /// `InvalidInput` as `ParquetError::External` for more rows than a page can have (2 GiB).
+    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
+    /// `ParquetError::External`.
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let (mut body, mut dictionary, entries) = (Vec::new(), Vec::new(), self.levels.entries());
-        self.levels.encode(column, &mut body);
+        let (mut dictionary, entries) = (Vec::new(), self.levels.entries());
+        room.clear();
+        self.levels.encode(column, room);
         match self.once {
             Some(once) if T::DICTIONARY => {
                 T::plain(&[once], &mut dictionary);
                 // Places in the dictionary: their bits, and one run of zeros.
-                body.push(1);
-                varint(&mut body, (self.present as u64) << 1);
-                body.push(0);
+                room.push(1);
+                varint(room, (self.present as u64) << 1);
+                room.push(0);
             }
             once => {
                 if let Some(once) = once {
                     self.values.resize(self.present, once);
                 }
-                T::plain(&self.values, &mut body);
+                T::plain(&self.values, room);
             }
         }
         self.values.clear();
@@ -173,8 +176,8 @@ impl<T: Number> Numbers<T> {
             column,
             entries,
             dictionary: (!dictionary.is_empty()).then_some((dictionary.as_slice(), 1)),
-            body: &body,
+            body: room,
         };
-        page.append(start, out)
+        page.append(out)
     }
 }

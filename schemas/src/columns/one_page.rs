@@ -6,6 +6,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::page_header::{self, PLAIN, RLE_DICTIONARY};
+use super::pages::Output;
 use super::signed;
 
 /// What a chunk consists of.
@@ -20,23 +21,28 @@ pub(super) struct OnePage<'a> {
 }
 
 impl OnePage<'_> {
-    /// Appends it to `out`, which begins at offset `start` of the file.
+    /// Appends it to `out`.
     ///
     /// # Errors
-    /// `InvalidInput` as `ParquetError::External` for more entries or bytes than a page can have (2 GiB).
-    pub fn append(&self, start: u64, out: &mut Vec<u8>) -> Result<ColumnChunkMetaData> {
-        let begin = start + out.len() as u64;
+    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
+    /// `ParquetError::External`.
+    pub fn append(&self, out: &mut impl Output) -> Result<ColumnChunkMetaData> {
+        let begin = out.position();
         let (mut encoding, mut encodings) = (PLAIN, vec![Encoding::PLAIN, Encoding::RLE]);
+        let mut header = Vec::new();
         if let Some((values, count)) = self.dictionary {
-            page_header::dictionary(out, values.len(), count)?;
-            out.extend_from_slice(values);
+            page_header::dictionary(&mut header, values.len(), count)?;
+            out.append(&header)?;
+            out.append(values)?;
+            header.clear();
             encoding = RLE_DICTIONARY;
             encodings.push(Encoding::RLE_DICTIONARY);
         }
-        let data = start + out.len() as u64;
-        page_header::data(out, self.body.len(), self.entries, encoding)?;
-        out.extend_from_slice(self.body);
-        let length = signed(start + out.len() as u64 - begin);
+        let data = out.position();
+        page_header::data(&mut header, self.body.len(), self.entries, encoding)?;
+        out.append(&header)?;
+        out.append(self.body)?;
+        let length = signed(out.position() - begin);
         ColumnChunkMetaData::builder(self.column.clone())
             .set_encodings(encodings)
             .set_compression(Compression::UNCOMPRESSED)

@@ -74,6 +74,37 @@ pub(crate) trait Output {
     fn pause(&mut self);
 }
 
+/// Memory that stands for a piece of the file.
+pub(crate) struct Piece {
+    start: u64,
+    pub bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Nothing yet, from offset `start` of the file on.
+    pub fn at(start: u64) -> Self {
+        Self {
+            start,
+            bytes: Vec::new(),
+        }
+    }
+}
+
+impl Output for Piece {
+    fn position(&self) -> u64 {
+        self.start + self.bytes.len() as u64
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn end_piece(&mut self) {}
+
+    fn pause(&mut self) {}
+}
+
 /// One column chunk that grows page by page.
 pub(crate) struct Chunk {
     column: ColumnDescPtr,

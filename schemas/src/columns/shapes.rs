@@ -5,6 +5,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::dictionary::Dictionary;
+use super::pages::Output;
 
 /// A column of a row group that grows shape by shape. Shapes are never null.
 pub(crate) struct Shapes {
@@ -64,10 +65,10 @@ impl Shapes {
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
         self.last.clear();
-        self.dimensions.encode(column, start, out)
+        self.dimensions.encode(column, out, room)
     }
 }

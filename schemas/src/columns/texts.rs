@@ -10,6 +10,7 @@ use ulid::Ulid;
 use super::dictionary::Dictionary;
 use super::levels::Levels;
 use super::one_page::OnePage;
+use super::pages::Output;
 
 /// A column of a row group that grows row by row, of texts that mostly repeat.
 pub(crate) struct Texts {
@@ -78,10 +79,10 @@ impl Texts {
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        self.values.encode(column, start, out)
+        self.values.encode(column, out, room)
     }
 }
 
@@ -120,19 +121,20 @@ impl Names {
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let (mut body, entries) = (Vec::new(), self.levels.entries());
-        self.levels.encode(column, &mut body);
-        body.append(&mut self.values);
+        let entries = self.levels.entries();
+        room.clear();
+        self.levels.encode(column, room);
+        room.append(&mut self.values);
         let page = OnePage {
             column,
             entries,
             dictionary: None,
-            body: &body,
+            body: room,
         };
-        page.append(start, out)
+        page.append(out)
     }
 }
 
@@ -172,8 +174,8 @@ impl Recorders {
     pub fn encode(
         &mut self,
         column: &ColumnDescPtr,
-        start: u64,
-        out: &mut Vec<u8>,
+        out: &mut impl Output,
+        room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
         self.last = None;
         let mut bounds: Option<(&str, &str)> = None;
@@ -185,7 +187,7 @@ impl Recorders {
         let low = bound(|(low, _)| low.as_bytes().to_vec());
         let high = bound(|(_, high)| high.as_bytes().to_vec());
         let bounds = Statistics::byte_array(low, high, None, Some(0), false);
-        let chunk = self.texts.encode(column, start, out)?;
+        let chunk = self.texts.encode(column, out, room)?;
         chunk.into_builder().set_statistics(bounds).build()
     }
 }

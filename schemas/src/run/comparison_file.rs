@@ -15,7 +15,7 @@ use parquet::schema::types::SchemaDescPtr;
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, LONG_ERRORS, columns};
+use super::growing::{Growing, LONG_ERRORS, Room, columns};
 use crate::capture::Ulids;
 use crate::columns::{Numbers, Recorders, Shapes, Texts};
 
@@ -66,6 +66,21 @@ static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
 /// Rows of a row group, at most: the writer holds it in memory, two hundred bytes a row.
 const FULL: usize = 16 << 10;
 
+/// Memory of a writer, for the next one.
+pub struct ComparisonRoom {
+    file: Room,
+    columns: Columns,
+}
+
+impl Default for ComparisonRoom {
+    fn default() -> Self {
+        Self {
+            file: Room::default(),
+            columns: Columns::new(),
+        }
+    }
+}
+
 /// Writes one file of comparisons, row group by row group: memory does not grow with the rows.
 pub struct ComparisonWriter {
     growing: Growing,
@@ -115,10 +130,10 @@ impl ComparisonWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn create(path: &Path) -> Result<Self, RunFileError> {
+    pub fn create(path: &Path, room: ComparisonRoom) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &SCHEMA, &COLUMNS)?,
-            columns: Columns::new(),
+            growing: Growing::create(path, &SCHEMA, &COLUMNS, room.file)?,
+            columns: room.columns,
             rows: 0,
         })
     }
@@ -174,19 +189,22 @@ impl ComparisonWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn commit(mut self) -> Result<(), RunFileError> {
+    pub fn commit(mut self) -> Result<ComparisonRoom, RunFileError> {
         if self.rows > 0 {
             let ended = self.end_group();
             ended.map_err(|e| self.growing.error(e))?;
         }
-        self.growing.commit()
+        Ok(ComparisonRoom {
+            file: self.growing.commit()?,
+            columns: self.columns,
+        })
     }
 
     fn end_group(&mut self) -> Result<(), ParquetError> {
         let rows = std::mem::take(&mut self.rows);
         let columns = &mut self.columns;
         self.growing
-            .row_group(rows, |start, out| columns.encode(start, out))
+            .row_group(rows, |out, room| columns.encode(out, room))
     }
 }
 

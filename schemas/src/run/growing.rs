@@ -16,9 +16,18 @@ use crate::columns::{MAGIC, Output, footer, row_group, signed};
 /// A row group ends once its errors have so many bytes: they are in memory until then, and in one page.
 pub(super) const LONG_ERRORS: usize = 4 << 20;
 
+/// Memory of a file that is written, for the next one: fresh memory costs more than what goes there.
+#[derive(Default)]
+pub(super) struct Room {
+    block: Vec<u8>,
+    page: Vec<u8>,
+}
+
 /// The file; it is not there before [`Self::commit`].
 pub(super) struct Growing {
     pub file: Sink,
+    /// Room for a page.
+    pub page: Vec<u8>,
     written: Vec<RowGroupMetaData>,
     /// What readers see, and the Parquet columns of it.
     stored: SchemaRef,
@@ -35,13 +44,15 @@ impl Growing {
         path: &Path,
         stored: &SchemaRef,
         columns: &SchemaDescPtr,
+        room: Room,
     ) -> std::result::Result<Self, RunFileError> {
         let (file, unpublished) = Unpublished::begin(path)?;
-        let mut file = Sink::new(file);
+        let mut file = Sink::new(file, room.block);
         let begun = file.append(MAGIC);
         begun.map_err(|e| unpublished.failed(&e))?;
         Ok(Self {
             file,
+            page: room.page,
             written: Vec::new(),
             stored: stored.clone(),
             columns: columns.clone(),
@@ -54,18 +65,17 @@ impl Growing {
         self.unpublished.error(why)
     }
 
-    /// Writes a row group whose columns `encode` appends to memory that begins at an offset of the file.
+    /// Writes a row group with the columns that `encode` appends, in their order.
     ///
     /// # Errors
     /// Of encoding and of the disk.
     pub fn row_group(
         &mut self,
         rows: usize,
-        encode: impl FnOnce(u64, &mut Vec<u8>) -> Result<Vec<ColumnChunkMetaData>>,
+        encode: impl FnOnce(&mut Sink, &mut Vec<u8>) -> Result<Vec<ColumnChunkMetaData>>,
     ) -> Result<()> {
-        let (start, mut bytes) = (self.file.position(), Vec::with_capacity(256 * rows));
-        let columns = encode(start, &mut bytes)?;
-        self.file.append(&bytes)?;
+        let start = self.file.position();
+        let columns = encode(&mut self.file, &mut self.page)?;
         self.end(columns, rows, start)
     }
 
@@ -89,15 +99,19 @@ impl Growing {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn commit(mut self) -> std::result::Result<(), RunFileError> {
+    pub fn commit(mut self) -> std::result::Result<Room, RunFileError> {
         let schema = encode_arrow_schema(&self.stored);
         let schema = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), schema);
         let footer = footer(&self.written, &self.columns, vec![schema]);
         let written = footer.and_then(|bytes| Ok(self.file.append(&bytes)?));
         written.map_err(|e| self.unpublished.error(e))?;
         let file = self.file.end();
-        let file = file.map_err(|e| self.unpublished.failed(&e))?;
-        self.unpublished.publish(&file)
+        let (file, block) = file.map_err(|e| self.unpublished.failed(&e))?;
+        self.unpublished.publish(&file)?;
+        Ok(Room {
+            block,
+            page: self.page,
+        })
     }
 }
 
@@ -115,17 +129,17 @@ macro_rules! columns {
                 }
             }
 
-            /// Appends all of them to `out`, which begins at offset `start` of the file.
+            /// Appends all of them to `out`. `room`: for a page of them.
             fn encode(
                 &mut self,
-                start: u64,
-                out: &mut Vec<u8>,
+                out: &mut impl crate::columns::Output,
+                room: &mut Vec<u8>,
             ) -> Result<Vec<ColumnChunkMetaData>, ParquetError> {
                 let mut columns = $schema.columns().iter();
                 Ok(vec![$({
                     let column = columns.next().expect("one for each of the schema");
                     debug_assert_eq!(column.path().parts()[0], stringify!($field));
-                    self.$field.encode(column, start, out)?
+                    self.$field.encode(column, out, room)?
                 },)*])
             }
         }

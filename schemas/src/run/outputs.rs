@@ -15,9 +15,9 @@ use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, LONG_ERRORS};
+use super::growing::{Growing, LONG_ERRORS, Room};
 use crate::capture::{Ulids, decode_tensors, tensor_list};
-use crate::columns::{Chunk, Descriptions, Numbers, Output, Pages, Recorders, Texts, tensor_slots};
+use crate::columns::{Chunk, Descriptions, Numbers, Pages, Piece, Recorders, Texts, tensor_slots};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -78,9 +78,19 @@ const ROOM: usize = 128;
 pub struct OutputWriter {
     growing: Growing,
     group: Option<Group>,
+    columns: Columns,
     gathered: Vec<u8>,
     rows: Vec<StoredAnswer>,
     bytes: usize,
+}
+
+/// Memory of a writer, for the next one.
+#[derive(Default)]
+pub struct OutputRoom {
+    file: Room,
+    columns: Columns,
+    gathered: Vec<u8>,
+    rows: Vec<StoredAnswer>,
 }
 
 /// A row group that grows: of one recorder, so that the first column's length hardly depends on the rows.
@@ -90,34 +100,35 @@ struct Group {
     start: u64,
     of: Ulid,
     payloads: Chunk,
-    described: Descriptions,
-    keys: Keys,
-}
-
-/// Which exchange a row answers, and why it does not.
-struct Keys {
-    recorder: Recorders,
-    seq: Numbers<u64>,
-    error: Texts,
     rows: usize,
 }
 
-impl Keys {
-    fn new() -> Self {
+/// What is known of a row group's rows once it ends: which exchange each answers, with what, or why not.
+struct Columns {
+    recorder: Recorders,
+    seq: Numbers<u64>,
+    tensors: Descriptions,
+    error: Texts,
+}
+
+impl Default for Columns {
+    fn default() -> Self {
         Self {
             recorder: Recorders::new(),
             seq: Numbers::new(),
+            tensors: Descriptions::new(),
             error: Texts::new(),
-            rows: 0,
         }
     }
+}
 
+impl Columns {
     fn push(&mut self, row: &StoredAnswer) {
         self.recorder.append_value(row.recorder);
         self.seq.append_value(row.seq);
+        self.tensors.append_option(row.answer.as_deref().ok());
         let error = row.answer.as_ref().err();
         self.error.append_option(error.map(String::as_str));
-        self.rows += 1;
     }
 }
 
@@ -126,12 +137,13 @@ impl OutputWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn create(path: &Path) -> Result<Self, RunFileError> {
+    pub fn create(path: &Path, room: OutputRoom) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &STORED, &COLUMNS)?,
+            growing: Growing::create(path, &STORED, &COLUMNS, room.file)?,
             group: None,
-            gathered: Vec::new(),
-            rows: Vec::new(),
+            columns: room.columns,
+            gathered: room.gathered,
+            rows: room.rows,
             bytes: 0,
         })
     }
@@ -164,10 +176,15 @@ impl OutputWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn commit(mut self) -> Result<(), RunFileError> {
+    pub fn commit(mut self) -> Result<OutputRoom, RunFileError> {
         let written = self.flush().and_then(|()| self.end_group());
         written.map_err(|e| self.growing.error(e))?;
-        self.growing.commit()
+        Ok(OutputRoom {
+            file: self.growing.commit()?,
+            columns: self.columns,
+            gathered: self.gathered,
+            rows: self.rows,
+        })
     }
 
     fn flush(&mut self) -> Result<(), ParquetError> {
@@ -186,15 +203,14 @@ impl OutputWriter {
         for row in &self.rows {
             tensor_slots(row.answer.as_deref().ok(), &mut entries);
             entries.drain(..).try_for_each(|entry| pages.push(entry))?;
-            group.described.append_option(row.answer.as_deref().ok());
-            group.keys.push(row);
+            self.columns.push(row);
         }
         pages.end()?;
+        group.rows += self.rows.len();
         self.rows.clear();
         self.bytes = 0;
-        let keys = &group.keys;
-        if keys.rows >= GROUP_ROWS
-            || keys.error.bytes() >= LONG_ERRORS
+        if group.rows >= GROUP_ROWS
+            || self.columns.error.bytes() >= LONG_ERRORS
             || group.payloads.bytes(&self.growing.file) >= GROUP_BYTES
         {
             self.end_group()?;
@@ -206,24 +222,23 @@ impl OutputWriter {
         let Some(group) = self.group.take() else {
             return Ok(());
         };
-        let file = &mut self.growing.file;
+        let (columns, file) = (&mut self.columns, &mut self.growing.file);
+        let page = &mut self.growing.page;
         let payloads = group.payloads.end(file)?;
-        let (mut keys, mut described, begin) = (group.keys, group.described, file.position());
-        let (mut first, mut rest) = (Vec::new(), Vec::new());
-        let recorder = keys
-            .recorder
-            .encode(column("recorder"), group.start, &mut first)?;
-        let seq = keys.seq.encode(column("seq"), begin, &mut rest)?;
+        let mut first = Piece::at(group.start);
+        let recorder = column("recorder");
+        let recorder = columns.recorder.encode(recorder, &mut first, page)?;
+        assert!(
+            first.bytes.len() <= ROOM,
+            "a column of one recorder is short"
+        );
+        file.fill(group.start, &first.bytes)?;
         let of_tensors = |name: &str| column(&format!("outputs.list.item.{name}"));
-        let described = described.encode(of_tensors, begin, &mut rest)?;
-        let error = keys.error.encode(column("error"), begin, &mut rest)?;
-        assert!(first.len() <= ROOM, "a column of one recorder is short");
-        file.fill(group.start, &first)?;
-        file.append(&rest)?;
-        let mut columns = vec![recorder, seq];
-        columns.extend(described);
-        columns.extend([payloads, error]);
-        self.growing.end(columns, keys.rows, group.start)
+        let mut chunks = vec![recorder, columns.seq.encode(column("seq"), file, page)?];
+        chunks.extend(columns.tensors.encode(of_tensors, file, page)?);
+        chunks.push(payloads);
+        chunks.push(columns.error.encode(column("error"), file, page)?);
+        self.growing.end(chunks, group.rows, group.start)
     }
 }
 
@@ -234,8 +249,7 @@ impl Group {
             start: growing.file.leave(&[0; ROOM])?,
             of,
             payloads: Chunk::begin(payload.clone(), &growing.file),
-            described: Descriptions::new(),
-            keys: Keys::new(),
+            rows: 0,
         })
     }
 }

@@ -17,7 +17,7 @@ use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, columns};
+use super::growing::{Growing, Room, columns};
 use crate::Exchange;
 use crate::capture::Ulids;
 use crate::columns::{Names, Numbers, Recorders, Texts};
@@ -155,7 +155,7 @@ impl RequestWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &SCHEMA, &COLUMNS)?,
+            growing: Growing::create(path, &SCHEMA, &COLUMNS, Room::default())?,
             columns: Columns::new(),
             rows: 0,
         })
@@ -198,7 +198,7 @@ impl RequestWriter {
     pub fn commit(mut self) -> Result<(), RunFileError> {
         let ended = self.end_group();
         ended.map_err(|e| self.growing.error(e))?;
-        self.growing.commit()
+        self.growing.commit().map(drop)
     }
 
     fn end_group(&mut self) -> Result<(), ParquetError> {
@@ -206,7 +206,7 @@ impl RequestWriter {
             0 => Ok(()),
             rows => self
                 .growing
-                .row_group(rows, |start, out| self.columns.encode(start, out)),
+                .row_group(rows, |out, room| self.columns.encode(out, room)),
         }
     }
 }

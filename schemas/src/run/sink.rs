@@ -23,11 +23,13 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Of an empty file.
-    pub fn new(file: File) -> Self {
+    /// Of an empty file. `room`: for a block; what is in it is dropped.
+    pub fn new(file: File, mut room: Vec<u8>) -> Self {
+        room.clear();
+        room.reserve_exact(BLOCK);
         Self {
             file,
-            block: Vec::with_capacity(BLOCK),
+            block: room,
             written: 0,
         }
     }
@@ -52,10 +54,10 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes what is left.
-    pub fn end(mut self) -> io::Result<File> {
+    /// Writes what is left; gives the room back.
+    pub fn end(mut self) -> io::Result<(File, Vec<u8>)> {
         self.file.write_all(&self.block)?;
-        Ok(self.file)
+        Ok((self.file, self.block))
     }
 }
 
@@ -106,7 +108,7 @@ mod tests {
             room in 0..12usize,
         ) {
             let path = tempfile::NamedTempFile::new().unwrap();
-            let mut sink = Sink::new(File::create(path.path()).unwrap());
+            let mut sink = Sink::new(File::create(path.path()).unwrap(), Vec::new());
             let mut expected = Vec::new();
             let mut left = None;
             for (i, &length) in lengths.iter().enumerate() {
