@@ -176,7 +176,7 @@ fn allocator() -> Vec<(String, String)> {
     let name = "MIMALLOC_PURGE_DELAY";
     match std::env::var_os(name) {
         Some(_) => Vec::new(),
-        None => vec![(name.to_owned(), "10".to_owned())],
+        None => vec![(name.to_owned(), "200".to_owned())],
     }
 }
 
