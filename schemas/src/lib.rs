@@ -24,6 +24,7 @@ pub mod digest;
 pub mod exchange;
 pub mod fuzz;
 pub mod headers;
+pub mod pool;
 pub mod prefetch;
 pub mod raw;
 pub mod run;

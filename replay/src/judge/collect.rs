@@ -167,10 +167,10 @@ impl Exchange {
     }
 
     fn count(self, data: &mut StageData) {
-        *data
-            .outcomes
-            .entry(self.worst.name().to_owned())
-            .or_default() += 1;
+        match data.outcomes.get_mut(self.worst.name()) {
+            Some(count) => *count += 1,
+            None => drop(data.outcomes.insert(self.worst.name().to_owned(), 1)),
+        }
         data.production.of += u64::from(self.production.is_some());
         data.production.equal += u64::from(self.production == Some(true));
     }

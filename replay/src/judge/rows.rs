@@ -98,20 +98,21 @@ impl Source<'_> {
         see: &mut dyn FnMut(Row<'_>) -> Result<(), JudgeError>,
     ) -> Result<(), JudgeError> {
         let path = self.layout.comparisons(folder, &chunk.name);
-        let rows = optional(ComparisonReader::open(&path, ComparisonColumns::Judged))?;
-        for row in rows.into_iter().flatten() {
-            let row = &row?;
-            let key = (row.recorder, row.seq);
-            let Some(request) = self.requests.find_near(&key, *near) else {
-                continue;
-            };
-            *near = request;
-            let judged = Item::judged(request, row);
-            see(Row {
-                request,
-                row,
-                judged,
-            })?;
+        let mut rows = optional(ComparisonReader::open(&path, ComparisonColumns::Judged))?;
+        while let Some(few) = rows.as_mut().and_then(ComparisonReader::few) {
+            for row in &few? {
+                let key = (row.recorder, row.seq);
+                let Some(request) = self.requests.find_near(&key, *near) else {
+                    continue;
+                };
+                *near = request;
+                let judged = Item::judged(request, row);
+                see(Row {
+                    request,
+                    row,
+                    judged,
+                })?;
+            }
         }
         Ok(())
     }

@@ -152,6 +152,7 @@ impl<T> RowReader<T> {
         }
     }
 
+    /// The next row.
     pub fn next(
         &mut self,
         mut decode: impl FnMut(&RecordBatch) -> Result<Vec<T>, String>,
@@ -160,20 +161,29 @@ impl<T> RowReader<T> {
             if let Some(row) = self.rows.next() {
                 return Some(Ok(row));
             }
-            let (batch, from) = match self.batch.take() {
-                Some(left) => left,
-                None => match self.table.next()? {
-                    Ok(batch) => (batch, 0),
-                    Err(e) => return Some(Err(e)),
-                },
-            };
-            let end = batch.num_rows().min(from + FEW);
-            match decode(&batch.slice(from, end - from)) {
+            match self.few(&mut decode)? {
                 Ok(rows) => self.rows = rows.into_iter(),
-                Err(e) => return Some(Err(self.table.error(e))),
+                Err(e) => return Some(Err(e)),
             }
-            self.batch = (end < batch.num_rows()).then_some((batch, end));
         }
+    }
+
+    /// The next rows that nobody has decoded.
+    pub fn few(
+        &mut self,
+        mut decode: impl FnMut(&RecordBatch) -> Result<Vec<T>, String>,
+    ) -> Option<Result<Vec<T>, RunFileError>> {
+        let (batch, from) = match self.batch.take() {
+            Some(left) => left,
+            None => match self.table.next()? {
+                Ok(batch) => (batch, 0),
+                Err(e) => return Some(Err(e)),
+            },
+        };
+        let end = batch.num_rows().min(from + FEW);
+        let rows = decode(&batch.slice(from, end - from));
+        self.batch = (end < batch.num_rows()).then_some((batch, end));
+        Some(rows.map_err(|e| self.table.error(e)))
     }
 }
 

@@ -9,7 +9,7 @@ use parquet::file::metadata::ParquetMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
 use super::ReadFile;
-use super::pool::POOL;
+use crate::pool::POOL;
 
 /// A column chunk up to this long is read at once; longer ones page by page.
 const WHOLE: u64 = 256 * 1024;

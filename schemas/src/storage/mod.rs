@@ -11,7 +11,6 @@ mod chunks;
 mod disk;
 mod fault;
 mod faulty;
-mod pool;
 mod simulated;
 
 pub(crate) use chunks::{Chunks, batch_rows};

@@ -38,7 +38,7 @@ pub(super) fn output(name: &str, value: &Value) -> Result<Tensor, InferError> {
             let length = elements.checked_mul(size).ok_or_else(overflows)?;
             // SAFETY: the tensor is readable, and this is the length of its elements.
             let bytes = unsafe { value.bytes(length) };
-            Bytes::copy_from_slice(bytes.map_err(refused)?)
+            inferdiff_schemas::pool::copied(bytes.map_err(refused)?)
         }
         None => texts(value, elements).map_err(refused)?,
     };

@@ -34,7 +34,7 @@ pub(super) struct OnnxPredictor {
     input_names: Vec<CString>,
     output_names: Vec<CString>,
     /// One buffer per input, for bytes that came misaligned.
-    aligned: Vec<Vec<u64>>,
+    aligned: Vec<Vec<u8>>,
 }
 
 /// What one run takes, kept because to allocate it anew costs a tenth of a small model.

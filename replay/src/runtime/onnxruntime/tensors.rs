@@ -51,6 +51,9 @@ fn element(datatype: Datatype) -> TensorElementType {
     }
 }
 
+/// What the engine itself aligns tensors to: a line of the cache.
+const ALIGNED: usize = 64;
+
 /// A value over the tensor's bytes. They are copied only where they are misaligned (into `aligned`),
 /// because ONNX Runtime does not check that, and for strings, which it owns.
 ///
@@ -59,7 +62,7 @@ fn element(datatype: Datatype) -> TensorElementType {
 #[expect(unsafe_code, reason = "the library borrows what it is given")]
 pub(super) unsafe fn input(
     tensor: &Tensor,
-    aligned: &mut Vec<u64>,
+    aligned: &mut Vec<u8>,
     memory: &MemoryInfo<'_>,
 ) -> Result<Value, InferError> {
     let bad = |why: String| InferError::BadRequest(format!("input `{}`: {why}", tensor.name));
@@ -97,14 +100,14 @@ pub(super) unsafe fn input(
     value.map_err(|e| bad(e.to_string()))
 }
 
-fn copy_aligned(data: &[u8], aligned: &mut Vec<u64>) -> *const u8 {
+/// A copy that begins where any element may.
+fn copy_aligned(data: &[u8], aligned: &mut Vec<u8>) -> *const u8 {
     aligned.clear();
-    aligned.extend(data.chunks(8).map(|chunk| {
-        let mut word = [0; 8];
-        word[..chunk.len()].copy_from_slice(chunk);
-        u64::from_ne_bytes(word)
-    }));
-    aligned.as_ptr().cast()
+    aligned.resize(data.len() + ALIGNED, 0);
+    let begin = aligned.as_ptr().align_offset(ALIGNED);
+    let place = &mut aligned[begin..begin + data.len()];
+    place.copy_from_slice(data);
+    place.as_ptr()
 }
 
 /// A string tensor. Elements are bytes to ONNX Runtime: neither UTF-8 nor free of zero bytes. `data` is

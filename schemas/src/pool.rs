@@ -1,6 +1,7 @@
-//! Memory for what is read of a file, used again: the kernel clears each page of fresh memory and gives it
-//! at a fault of its own, which takes longer than to read what goes there.
+//! Memory for large payloads, used again: the kernel clears each page of fresh memory and gives it at a fault
+//! of its own, which takes longer than to read or to copy what goes there.
 
+use std::convert::Infallible;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -11,10 +12,23 @@ const LEAST: usize = 64 << 10;
 const WAITING: usize = 8 << 20;
 
 /// Memory that waits for its next use, what came back last at the end.
-pub(super) struct Pool(Mutex<Vec<Vec<u8>>>);
+pub(crate) struct Pool(Mutex<Vec<Vec<u8>>>);
 
 /// That of the process.
-pub(super) static POOL: Pool = Pool::new();
+pub(crate) static POOL: Pool = Pool::new();
+
+/// A copy of them.
+pub fn copied(bytes: &[u8]) -> Bytes {
+    if bytes.len() < LEAST {
+        return Bytes::copy_from_slice(bytes);
+    }
+    let filled = POOL.filled(bytes.len(), |memory| {
+        memory.copy_from_slice(bytes);
+        Ok::<_, Infallible>(())
+    });
+    let Ok(copy) = filled;
+    copy
+}
 
 impl Pool {
     const fn new() -> Self {
@@ -97,8 +111,6 @@ impl Drop for Lent {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use super::*;
 
     fn bytes(pool: &'static Pool, length: usize, of: u8) -> Bytes {
