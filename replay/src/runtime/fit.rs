@@ -13,6 +13,16 @@ use super::InferError;
 pub(super) fn check(signature: &Signature, inputs: &[Tensor]) -> Result<(), InferError> {
     let specs = &signature.inputs;
     let mut problems = Vec::new();
+    let in_order =
+        specs.len() == inputs.len() && specs.iter().zip(inputs).all(|(s, t)| s.name == t.name);
+    if in_order
+        && specs
+            .iter()
+            .zip(inputs)
+            .all(|(s, t)| misfit(s, t).is_none())
+    {
+        return Ok(());
+    }
     for spec in specs {
         match inputs.iter().filter(|t| t.name == spec.name).count() {
             0 => problems.push(format!("input `{}` is missing", spec.name)),

@@ -67,10 +67,11 @@ impl Descriptions {
     /// Writes the rows that wait to the columns.
     fn settle(&mut self) {
         let last = self.last.take();
-        for _ in 0..std::mem::take(&mut self.waiting) {
+        for row in 0..std::mem::take(&mut self.waiting) {
             match last.as_deref() {
                 None => self.none(NO_LIST),
                 Some([]) => self.none(NO_TENSOR),
+                Some([tensor]) if row > 0 => self.repeat(tensor),
                 Some(tensors) => {
                     for (i, tensor) in tensors.iter().enumerate() {
                         self.tensor(u8::from(i > 0), tensor);
@@ -79,6 +80,19 @@ impl Descriptions {
             }
         }
         self.last = last;
+    }
+
+    /// The only tensor of this row and of the one before.
+    fn repeat(&mut self, tensor: &Tensor) {
+        self.name.repeat(0, 1);
+        self.message.append_value(tensor.message);
+        self.datatype.repeat(0, 1);
+        self.shape.repeat(0, &tensor.shape);
+        self.payload.repeat(0, 1);
+        match &tensor.parameters {
+            Some(_) => self.parameters.repeat(0, 1),
+            None => self.parameters.append_none(0, TENSOR),
+        }
     }
 
     fn none(&mut self, definition: u8) {

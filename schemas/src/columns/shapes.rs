@@ -38,22 +38,35 @@ impl Shapes {
 
     /// The next shape, the first dimension of which has this repetition level.
     pub fn append_at(&mut self, repetition: u8, shape: &[i64]) {
-        let levels = &mut self.dimensions.levels;
-        let within = self.depth + 1;
-        let each = |i: usize| if i == 0 { repetition } else { within };
+        if self.last == shape {
+            return self.repeat(repetition, shape);
+        }
         if shape.is_empty() {
-            levels.empty(repetition);
-        } else if self.last == shape {
-            let rank = shape.len();
-            (0..rank).for_each(|i| self.dimensions.repeat(each(i), rank));
-        } else {
-            shape.clone_into(&mut self.last);
-            for (i, dimension) in shape.iter().enumerate() {
-                self.dimensions.append(each(i), dimension, |page| {
+            return self.dimensions.levels.empty(repetition);
+        }
+        shape.clone_into(&mut self.last);
+        for (i, dimension) in shape.iter().enumerate() {
+            self.dimensions
+                .append(self.level(i, repetition), dimension, |page| {
                     page.extend_from_slice(&dimension.to_le_bytes());
                 });
-            }
         }
+    }
+
+    /// The next shape, which is the last one that had dimensions, or has none.
+    pub fn repeat(&mut self, repetition: u8, shape: &[i64]) {
+        let rank = shape.len();
+        if rank == 0 {
+            self.dimensions.levels.empty(repetition);
+        }
+        for i in 0..rank {
+            self.dimensions.repeat(self.level(i, repetition), rank);
+        }
+    }
+
+    /// Repetition level of a shape's i-th dimension.
+    fn level(&self, i: usize, of_shape: u8) -> u8 {
+        if i == 0 { of_shape } else { self.depth + 1 }
     }
 
     /// The next entry is no shape, and has these levels.

@@ -32,10 +32,10 @@ impl Texts {
         }
     }
 
-    /// The next row, with the text of the row before it that was not null.
+    /// The next entry, with its repetition level and the text that came `before` texts ago (1: the last).
     #[inline]
-    pub fn repeat(&mut self) {
-        self.values.repeat(0, 1);
+    pub fn repeat(&mut self, repetition: u8, before: usize) {
+        self.values.repeat(repetition, before);
     }
 
     /// The next row.
@@ -57,7 +57,7 @@ impl Texts {
     #[inline]
     pub fn append_at(&mut self, repetition: u8, text: &str) {
         if !self.values.is_empty() && self.last == text {
-            return self.values.repeat(repetition, 1);
+            return self.repeat(repetition, 1);
         }
         text.clone_into(&mut self.last);
         self.values
@@ -163,7 +163,7 @@ impl Recorders {
     /// The next row.
     pub fn append_value(&mut self, recorder: Ulid) {
         if self.last == Some(recorder) {
-            return self.texts.repeat();
+            return self.texts.repeat(0, 1);
         }
         let mut text = [0; ulid::ULID_LEN];
         self.texts.append_value(recorder.array_to_str(&mut text));
