@@ -1,9 +1,10 @@
-//! Parquet row groups of which the general writer makes only a part.
+//! Columns of Parquet row groups that are written without the general writer.
 //!
-//! Payloads come page by page, straight from the memory they are in ([`pages`]), or numbers and texts, many
-//! columns of them ([`numbers`], [`texts`]); what describes them goes through the general Parquet writer and
-//! after them ([`described`]), so that who reads no payload reads one piece of the file. Any reader of
-//! Parquet reads them; parquet-java wants a row group's first column to lie first in it.
+//! Payloads come page by page, straight from the memory they are in ([`pages`]); numbers ([`numbers`]), texts
+//! ([`texts`]), shapes ([`shapes`]) and descriptions of tensors ([`descriptions`]) are one page each. Run files
+//! consist of these. Of captures the general writer makes all but recorders and payloads ([`described`]), behind
+//! those, so that who reads no payload reads one piece of the file. Any reader of Parquet reads them;
+//! parquet-java wants a row group's first column to lie first in it.
 
 mod described;
 mod descriptions;
