@@ -325,7 +325,13 @@ def main() -> None:
             bench.idle()
     finally:
         for child in children:
-            child.kill()
+            # Gently first: a master that is killed leaves its workers behind.
+            child.terminate()
+        for child in children:
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -75,7 +75,7 @@ def post(address: str, body: bytes, headers: dict | None = None) -> tuple[int, b
 
 
 NGINX = """
-user root; worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log warn;
+user root; worker_processes 1; daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/nginx.log warn;
 events {{ worker_connections 256; }}
 http {{
   access_log off; client_max_body_size 0; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
