@@ -14,6 +14,8 @@ use bytes::Bytes;
 use common::any_exchange;
 use inferdiff_schemas::run::outputs::{OutputReader, OutputRoom, OutputWriter, StoredAnswer};
 use inferdiff_schemas::{Datatype, Tensor};
+use parquet::file::reader::FileReader;
+use parquet::file::serialized_reader::SerializedFileReader;
 use proptest::prelude::*;
 use ulid::Ulid;
 
@@ -128,6 +130,62 @@ fn answers_of_several_recorders_and_long_errors_come_back_in_order() {
         answers[i].answer = Err(format!("{i} failed ").repeat(200_000));
     }
     assert!(written(&dir.path().join("a.parquet"), &answers) == answers);
+}
+
+fn row_groups(path: &Path) -> usize {
+    let file = std::fs::File::open(path).unwrap();
+    SerializedFileReader::new(file).unwrap().num_row_groups()
+}
+
+#[test]
+fn long_texts_end_a_row_group_also_where_they_repeat() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let text = "{}".repeat(200_000);
+    let with = |seq: u64| {
+        let mut row = answer(seq, 8);
+        row.answer.as_mut().unwrap()[0].parameters = Some(text.clone());
+        row
+    };
+    let answers: Vec<_> = (0..60).map(with).collect();
+    assert!(written(&path, &answers) == answers);
+    assert!(
+        (4..=12).contains(&row_groups(&path)),
+        "{}",
+        row_groups(&path)
+    );
+    let answers: Vec<_> = (0..60)
+        .map(|seq| StoredAnswer {
+            answer: Err(text.clone()),
+            ..answer(seq, 0)
+        })
+        .collect();
+    let path = dir.path().join("b.parquet");
+    assert!(written(&path, &answers) == answers);
+    assert!(
+        (4..=12).contains(&row_groups(&path)),
+        "{}",
+        row_groups(&path)
+    );
+}
+
+#[test]
+fn many_tensors_end_a_row_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    let tensors = |seq| vec![answer(seq, 4).answer.unwrap().remove(0); 1000];
+    let answers: Vec<_> = (0..600)
+        .map(|seq| StoredAnswer {
+            answer: Ok(tensors(seq)),
+            ..answer(seq, 0)
+        })
+        .collect();
+    assert!(written(&path, &answers) == answers);
+    assert!(
+        (2..=12).contains(&row_groups(&path)),
+        "{}",
+        row_groups(&path)
+    );
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(crate) struct Descriptions {
     /// The tensors of the last row, without payloads, and how many rows of these are not yet in the columns.
     last: Option<Vec<Tensor>>,
     waiting: usize,
+    /// Bytes of such a row, and of all rows so far.
+    each: usize,
+    bytes: usize,
 }
 
 impl Descriptions {
@@ -38,6 +41,8 @@ impl Descriptions {
             parameters: Texts::nested(TENSOR + 1),
             last: None,
             waiting: 0,
+            each: 0,
+            bytes: 0,
         }
     }
 
@@ -50,8 +55,15 @@ impl Descriptions {
                 ..t.clone()
             };
             self.last = tensors.map(|tensors| tensors.iter().map(described).collect());
+            self.each = tensors.unwrap_or_default().iter().map(bytes).sum();
         }
         self.waiting += 1;
+        self.bytes += self.each;
+    }
+
+    /// Bytes that the rows so far take in memory, about, here or where they are read.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     fn resembles_last(&self, tensors: Option<&[Tensor]>) -> bool {
@@ -84,13 +96,13 @@ impl Descriptions {
 
     /// The only tensor of this row and of the one before.
     fn repeat(&mut self, tensor: &Tensor) {
-        self.name.repeat(0, 1);
+        self.name.repeat(0);
         self.message.append_value(tensor.message);
-        self.datatype.repeat(0, 1);
+        self.datatype.repeat(0);
         self.shape.repeat(0, &tensor.shape);
-        self.payload.repeat(0, 1);
+        self.payload.repeat(0);
         match &tensor.parameters {
-            Some(_) => self.parameters.repeat(0, 1),
+            Some(_) => self.parameters.repeat(0),
             None => self.parameters.append_none(0, TENSOR),
         }
     }
@@ -128,7 +140,7 @@ impl Descriptions {
         room: &mut Vec<u8>,
     ) -> Result<Vec<ColumnChunkMetaData>> {
         self.settle();
-        self.last = None;
+        (self.last, self.each, self.bytes) = (None, 0, 0);
         Ok(vec![
             self.name.encode(column("name"), out, room)?,
             self.message.encode(column("message"), out, room)?,
@@ -138,6 +150,12 @@ impl Descriptions {
             self.parameters.encode(column("parameters"), out, room)?,
         ])
     }
+}
+
+/// Places in dictionaries and levels, and the texts.
+fn bytes(tensor: &Tensor) -> usize {
+    let parameters = tensor.parameters.as_ref().map_or(0, String::len);
+    32 + 8 * tensor.shape.len() + tensor.name.len() + parameters
 }
 
 /// But for their payloads.

@@ -70,11 +70,6 @@ impl<K: Hash + Eq> Dictionary<K> {
         self.places.is_empty()
     }
 
-    /// Bytes of the dictionary so far: of each value once.
-    pub fn bytes(&self) -> usize {
-        self.page.len()
-    }
-
     /// The values, each once.
     pub fn known(&self) -> impl Iterator<Item = &K> {
         self.known.keys()

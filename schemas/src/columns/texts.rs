@@ -16,6 +16,8 @@ use super::pages::Output;
 pub(crate) struct Texts {
     values: Dictionary<Box<str>>,
     last: String,
+    /// Bytes of all texts so far, of those that repeat too: what a reader has of them in memory.
+    bytes: usize,
 }
 
 impl Texts {
@@ -29,13 +31,15 @@ impl Texts {
         Self {
             values: Dictionary::new(value),
             last: String::new(),
+            bytes: 0,
         }
     }
 
-    /// The next entry, with its repetition level and the text that came `before` texts ago (1: the last).
+    /// The next entry, with its repetition level and the text that came last.
     #[inline]
-    pub fn repeat(&mut self, repetition: u8, before: usize) {
-        self.values.repeat(repetition, before);
+    pub fn repeat(&mut self, repetition: u8) {
+        self.bytes += self.last.len();
+        self.values.repeat(repetition, 1);
     }
 
     /// The next row.
@@ -57,9 +61,10 @@ impl Texts {
     #[inline]
     pub fn append_at(&mut self, repetition: u8, text: &str) {
         if !self.values.is_empty() && self.last == text {
-            return self.repeat(repetition, 1);
+            return self.repeat(repetition);
         }
         text.clone_into(&mut self.last);
+        self.bytes += text.len();
         self.values
             .append(repetition, text, |page| plain(page, text));
     }
@@ -70,9 +75,9 @@ impl Texts {
         self.values.levels.entry(repetition, definition);
     }
 
-    /// Bytes of the dictionary so far: of each text once.
+    /// Bytes of the texts so far, of those that repeat too.
     pub fn bytes(&self) -> usize {
-        self.values.bytes()
+        self.bytes
     }
 
     /// As [`Dictionary::encode`].
@@ -82,6 +87,7 @@ impl Texts {
         out: &mut impl Output,
         room: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
+        self.bytes = 0;
         self.values.encode(column, out, room)
     }
 }
@@ -163,7 +169,7 @@ impl Recorders {
     /// The next row.
     pub fn append_value(&mut self, recorder: Ulid) {
         if self.last == Some(recorder) {
-            return self.texts.repeat(0, 1);
+            return self.texts.repeat(0);
         }
         let mut text = [0; ulid::ULID_LEN];
         self.texts.append_value(recorder.array_to_str(&mut text));

@@ -15,7 +15,7 @@ use parquet::schema::types::SchemaDescPtr;
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, LONG_ERRORS, Room, columns};
+use super::growing::{Growing, LONG_TEXTS, Room, columns};
 use crate::capture::Ulids;
 use crate::columns::{Numbers, Recorders, Shapes, Texts};
 
@@ -179,7 +179,7 @@ impl ComparisonWriter {
         self.rows += 1;
         let encoded = match self.rows {
             FULL => self.end_group(),
-            _ if self.columns.error.bytes() >= LONG_ERRORS => self.end_group(),
+            _ if self.columns.error.bytes() >= LONG_TEXTS => self.end_group(),
             _ => Ok(()),
         };
         encoded.map_err(|e| self.growing.error(e))

@@ -13,8 +13,10 @@ use super::sink::Sink;
 use super::unpublished::Unpublished;
 use crate::columns::{MAGIC, Output, footer, row_group, signed};
 
-/// A row group ends once its errors have so many bytes: they are in memory until then, and in one page.
-pub(super) const LONG_ERRORS: usize = 4 << 20;
+/// A row group ends once its errors have so many bytes, or its descriptions of tensors: they are in memory
+/// until then, in one page, and in that of who reads them. So many, too, where the same text repeats: readers
+/// choose how much they read at a time by the bytes of the file.
+pub(super) const LONG_TEXTS: usize = 4 << 20;
 
 /// Memory of a file that is written, for the next one: fresh memory costs more than what goes there.
 #[derive(Default)]

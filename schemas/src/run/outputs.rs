@@ -15,7 +15,7 @@ use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, LONG_ERRORS, Room};
+use super::growing::{Growing, LONG_TEXTS, Room};
 use crate::capture::{Ulids, decode_tensors, tensor_list};
 use crate::columns::{Chunk, Descriptions, Numbers, Pages, Piece, Recorders, Texts, tensor_slots};
 use crate::tensor::Tensor;
@@ -162,8 +162,10 @@ impl OutputWriter {
             _ => Ok(()),
         };
         ended.map_err(|e| self.growing.error(e))?;
-        let data = row.answer.iter().flatten().filter_map(|t| t.data.as_ref());
-        self.bytes += data.map(Bytes::len).sum::<usize>();
+        self.bytes += match &row.answer {
+            Ok(tensors) => tensors.iter().map(bytes).sum(),
+            Err(why) => why.len(),
+        };
         self.rows.push(row);
         if self.rows.len() >= BATCH_ROWS || self.bytes >= BATCH_BYTES {
             let written = self.flush();
@@ -210,7 +212,8 @@ impl OutputWriter {
         self.rows.clear();
         self.bytes = 0;
         if group.rows >= GROUP_ROWS
-            || self.columns.error.bytes() >= LONG_ERRORS
+            || self.columns.error.bytes() >= LONG_TEXTS
+            || self.columns.tensors.bytes() >= LONG_TEXTS
             || group.payloads.bytes(&self.growing.file) >= GROUP_BYTES
         {
             self.end_group()?;
@@ -240,6 +243,12 @@ impl OutputWriter {
         chunks.push(columns.error.encode(column("error"), file, page)?);
         self.growing.end(chunks, group.rows, group.start)
     }
+}
+
+/// Of what of a tensor can be long.
+fn bytes(tensor: &Tensor) -> usize {
+    let parameters = tensor.parameters.as_ref().map_or(0, String::len);
+    parameters + tensor.data.as_ref().map_or(0, Bytes::len)
 }
 
 impl Group {
