@@ -6,7 +6,7 @@ use std::path::Path;
 
 use inferdiff_schemas::run::comparison::{Comparison, ComparisonRow, Numbers, Outcome};
 use inferdiff_schemas::run::{
-    ComparisonColumns, ComparisonReader, ComparisonRoom, ComparisonWriter,
+    ComparisonBuffers, ComparisonColumns, ComparisonReader, ComparisonWriter,
 };
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -54,14 +54,14 @@ fn row(c: &Comparison) -> ComparisonRow<'_> {
 /// Writes them twice, the second time into the memory of the first.
 fn written(path: &Path, rows: &[Comparison]) -> Vec<Comparison> {
     let again = path.with_extension("again");
-    let mut room = ComparisonRoom::default();
+    let mut buffers = ComparisonBuffers::default();
     for path in [path, &again] {
-        let mut writer = ComparisonWriter::create(path, room).unwrap();
+        let mut writer = ComparisonWriter::create(path, buffers).unwrap();
         for c in rows {
             writer.push(&row(c)).unwrap();
         }
         assert!(!path.exists(), "it is there before it is whole");
-        room = writer.commit().unwrap();
+        buffers = writer.commit().unwrap();
     }
     let bytes = std::fs::read(path).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));

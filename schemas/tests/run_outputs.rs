@@ -12,7 +12,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use common::any_exchange;
-use inferdiff_schemas::run::outputs::{OutputReader, OutputRoom, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::outputs::{OutputBuffers, OutputReader, OutputWriter, StoredAnswer};
 use inferdiff_schemas::{Datatype, Tensor};
 use parquet::file::reader::FileReader;
 use parquet::file::serialized_reader::SerializedFileReader;
@@ -22,14 +22,14 @@ use ulid::Ulid;
 /// Writes them twice, the second time into the memory of the first.
 fn written(path: &Path, answers: &[StoredAnswer]) -> Vec<StoredAnswer> {
     let again = path.with_extension("again");
-    let mut room = OutputRoom::default();
+    let mut buffers = OutputBuffers::default();
     for path in [path, &again] {
-        let mut writer = OutputWriter::create(path, room).unwrap();
+        let mut writer = OutputWriter::create(path, buffers).unwrap();
         for answer in answers {
             writer.push(answer.clone()).unwrap();
         }
         assert!(!path.exists(), "it is there before it is whole");
-        room = writer.commit().unwrap();
+        buffers = writer.commit().unwrap();
     }
     let bytes = std::fs::read(path).unwrap();
     assert!(bytes.starts_with(b"PAR1") && bytes.ends_with(b"PAR1"));
@@ -132,67 +132,46 @@ fn answers_of_several_recorders_and_long_errors_come_back_in_order() {
     assert!(written(&dir.path().join("a.parquet"), &answers) == answers);
 }
 
-fn row_groups(path: &Path) -> usize {
+/// They come back, and are so many row groups at least.
+fn several_row_groups(least: usize, answers: &[StoredAnswer]) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.parquet");
+    assert!(written(&path, answers) == answers);
     let file = std::fs::File::open(path).unwrap();
-    SerializedFileReader::new(file).unwrap().num_row_groups()
+    let groups = SerializedFileReader::new(file).unwrap().num_row_groups();
+    assert!((least..=12).contains(&groups), "{groups}");
 }
 
 #[test]
 fn long_texts_end_a_row_group_also_where_they_repeat() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.parquet");
     let text = "{}".repeat(200_000);
     let with = |seq: u64| {
         let mut row = answer(seq, 8);
         row.answer.as_mut().unwrap()[0].parameters = Some(text.clone());
         row
     };
-    let answers: Vec<_> = (0..60).map(with).collect();
-    assert!(written(&path, &answers) == answers);
-    assert!(
-        (4..=12).contains(&row_groups(&path)),
-        "{}",
-        row_groups(&path)
-    );
-    let answers: Vec<_> = (0..60)
-        .map(|seq| StoredAnswer {
-            answer: Err(text.clone()),
-            ..answer(seq, 0)
-        })
-        .collect();
-    let path = dir.path().join("b.parquet");
-    assert!(written(&path, &answers) == answers);
-    assert!(
-        (4..=12).contains(&row_groups(&path)),
-        "{}",
-        row_groups(&path)
-    );
+    several_row_groups(4, &(0..60).map(with).collect::<Vec<_>>());
+    let failed = |seq| StoredAnswer {
+        answer: Err(text.clone()),
+        ..answer(seq, 0)
+    };
+    several_row_groups(4, &(0..60).map(failed).collect::<Vec<_>>());
 }
 
 #[test]
 fn many_tensors_end_a_row_group() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("a.parquet");
-    let tensors = |seq| vec![answer(seq, 4).answer.unwrap().remove(0); 1000];
-    let answers: Vec<_> = (0..600)
-        .map(|seq| StoredAnswer {
-            answer: Ok(tensors(seq)),
-            ..answer(seq, 0)
-        })
-        .collect();
-    assert!(written(&path, &answers) == answers);
-    assert!(
-        (2..=12).contains(&row_groups(&path)),
-        "{}",
-        row_groups(&path)
-    );
+    let many = |seq| StoredAnswer {
+        answer: Ok(vec![answer(seq, 4).answer.unwrap().remove(0); 1000]),
+        ..answer(seq, 0)
+    };
+    several_row_groups(2, &(0..600).map(many).collect::<Vec<_>>());
 }
 
 #[test]
 fn a_writer_that_is_given_up_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let mut writer =
-        OutputWriter::create(&dir.path().join("a.parquet"), OutputRoom::default()).unwrap();
+        OutputWriter::create(&dir.path().join("a.parquet"), OutputBuffers::default()).unwrap();
     writer.push(answer(0, 1 << 20)).unwrap();
     drop(writer);
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use inferdiff_schemas::run::layout::RunLayout;
-use inferdiff_schemas::run::outputs::{OutputReader, OutputRoom, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::outputs::{OutputBuffers, OutputReader, OutputWriter, StoredAnswer};
 use inferdiff_schemas::run::{RunFileError, read_json, write_json};
 use inferdiff_schemas::{Exchange, Tensor};
 use ulid::Ulid;
@@ -85,7 +85,7 @@ pub(super) fn keep(
         seq,
         answer,
     };
-    let mut file = OutputWriter::create(&layout.alone(stage).join(name), OutputRoom::default())?;
+    let mut file = OutputWriter::create(&layout.alone(stage).join(name), OutputBuffers::default())?;
     file.push(row)?;
     file.commit().map(drop)
 }

@@ -9,9 +9,9 @@ use inferdiff_schemas::run::evidence::{Evidence, Signature};
 use inferdiff_schemas::run::ladder::Stage;
 use inferdiff_schemas::run::layout::RunLayout;
 use inferdiff_schemas::run::manifest::{Chunk, Manifest, StageState, StageStatus};
-use inferdiff_schemas::run::outputs::{OutputRoom, OutputWriter, StoredAnswer};
+use inferdiff_schemas::run::outputs::{OutputBuffers, OutputWriter, StoredAnswer};
 use inferdiff_schemas::run::{
-    ComparisonRoom, ComparisonWriter, RunFileError, read_json, write_json,
+    ComparisonBuffers, ComparisonWriter, RunFileError, read_json, write_json,
 };
 use inferdiff_schemas::storage::Disk;
 use inferdiff_schemas::{Exchange, Tensor};
@@ -125,7 +125,7 @@ pub(super) struct Replay<'a> {
     sequences: Option<Sequences>,
     comparer: Comparer,
     /// Memory of what writes the comparisons and the answers of a chunk.
-    room: (ComparisonRoom, OutputRoom),
+    buffers: (ComparisonBuffers, OutputBuffers),
 }
 
 impl<'a> Replay<'a> {
@@ -213,7 +213,7 @@ impl<'a> Replay<'a> {
             resolved,
             sequences: None,
             comparer: Comparer::default(),
-            room: (ComparisonRoom::default(), OutputRoom::default()),
+            buffers: (ComparisonBuffers::default(), OutputBuffers::default()),
         })
     }
 
@@ -301,9 +301,9 @@ impl<'a> Replay<'a> {
     ) -> Result<(), RunFileError> {
         let mut reference = self.reference(chunk)?;
         let comparisons = self.layout.comparisons(&self.folder, &chunk.name);
-        let mut rows = ComparisonWriter::create(&comparisons, std::mem::take(&mut self.room.0))?;
+        let mut rows = ComparisonWriter::create(&comparisons, std::mem::take(&mut self.buffers.0))?;
         let outputs = self.layout.outputs(&self.folder, &chunk.name);
-        let mut kept = OutputWriter::create(&outputs, std::mem::take(&mut self.room.1))?;
+        let mut kept = OutputWriter::create(&outputs, std::mem::take(&mut self.buffers.1))?;
         for exchanges in reading.chunk() {
             for exchange in &exchanges.map_err(|e| unreadable(self.manifest, &e))? {
                 if careful {
@@ -317,7 +317,7 @@ impl<'a> Replay<'a> {
         }
         let outputs = kept.commit()?;
         // Last, because it is the mark of a committed chunk.
-        self.room = (rows.commit()?, outputs);
+        self.buffers = (rows.commit()?, outputs);
         Ok(())
     }
 

@@ -10,7 +10,9 @@ use super::encode;
 use super::schema::{COLUMNS, DESCRIBED, PAYLOAD_COLUMNS, properties};
 use super::turns::TURN;
 use crate::Exchange;
-use crate::columns::{Chunk, Described, Output, Pages, Recorders, Slot, body_slot, tensor_slots};
+use crate::columns::{
+    Chunk, Column, Described, Output, Pages, Recorders, Slot, body_slot, tensor_slots,
+};
 
 /// The column of the inputs' payloads.
 const INPUTS: &str = "inputs.list.item.data";

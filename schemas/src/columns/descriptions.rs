@@ -4,7 +4,7 @@ use parquet::errors::Result;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
-use super::{Numbers, Output, Shapes, Texts};
+use super::{Column, Numbers, Output, Shapes, Texts};
 use crate::tensor::Tensor;
 
 /// Definition levels: 0 no list, 1 an empty one, 2 a tensor, 3 a value of it that might be null.
@@ -129,25 +129,25 @@ impl Descriptions {
     }
 
     /// Appends the chunks to `out` in the order of their columns, which `column` finds by their names, and
-    /// begins anew. `room`: for a page of them.
+    /// begins anew. `scratch`: as theirs.
     ///
     /// # Errors
-    /// As [`Texts::encode`].
+    /// As [`Column::encode`].
     pub fn encode(
         &mut self,
         column: impl Fn(&str) -> &'static ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<Vec<ColumnChunkMetaData>> {
         self.settle();
         (self.last, self.each, self.bytes) = (None, 0, 0);
         Ok(vec![
-            self.name.encode(column("name"), out, room)?,
-            self.message.encode(column("message"), out, room)?,
-            self.datatype.encode(column("datatype"), out, room)?,
-            self.shape.encode(column("shape.list.item"), out, room)?,
-            self.payload.encode(column("payload"), out, room)?,
-            self.parameters.encode(column("parameters"), out, room)?,
+            self.name.encode(column("name"), out, scratch)?,
+            self.message.encode(column("message"), out, scratch)?,
+            self.datatype.encode(column("datatype"), out, scratch)?,
+            self.shape.encode(column("shape.list.item"), out, scratch)?,
+            self.payload.encode(column("payload"), out, scratch)?,
+            self.parameters.encode(column("parameters"), out, scratch)?,
         ])
     }
 }

@@ -9,7 +9,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::levels::{self, Levels};
-use super::one_page::OnePage;
+use super::one_page::{Column, OnePage};
 use super::pages::Output;
 
 /// A column of a row group that grows entry by entry.
@@ -74,35 +74,30 @@ impl<K: Hash + Eq> Dictionary<K> {
     pub fn known(&self) -> impl Iterator<Item = &K> {
         self.known.keys()
     }
+}
 
-    /// Appends the chunk of `column` to `out`, and begins anew. `room`: for its page; what is in it is dropped.
-    ///
-    /// # Errors
-    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
-    /// `ParquetError::External`.
-    pub fn encode(
+impl<K: Hash + Eq> Column for Dictionary<K> {
+    fn encode(
         &mut self,
         column: &ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let entries = self.levels.entries();
-        room.clear();
-        self.levels.encode(column, room);
+        let entries = self.levels.begin_page(column, scratch);
         let known = self.known.len();
         if known > 0 {
             // A bit at least: not every reader takes none.
             let largest = (known as u64 - 1).max(1);
             let bits = u64::BITS - largest.leading_zeros();
-            room.push(u8::try_from(bits).expect("places have 32 bits at most"));
-            levels::hybrid(room, &self.places, bits as usize);
+            scratch.push(u8::try_from(bits).expect("places have 32 bits at most"));
+            levels::hybrid(scratch, &self.places, bits as usize);
         }
         let page = OnePage {
             column,
             entries,
             // Without a value there is no dictionary.
             dictionary: (known > 0).then_some((self.page.as_slice(), known)),
-            body: room,
+            body: scratch,
         };
         let chunk = page.append(out);
         self.places.clear();

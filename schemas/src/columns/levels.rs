@@ -67,13 +67,10 @@ impl Levels {
         self.entries += 1;
     }
 
-    /// Entries.
-    pub fn entries(&self) -> usize {
-        self.entries
-    }
-
-    /// Appends the levels that `column` has, and begins anew.
-    pub fn encode(&mut self, column: &ColumnDescriptor, out: &mut Vec<u8>) {
+    /// Begins a page with the levels that `column` has, and begins anew; says how many entries it has.
+    /// What is in `out` is dropped.
+    pub fn begin_page(&mut self, column: &ColumnDescriptor, out: &mut Vec<u8>) -> usize {
+        out.clear();
         if column.max_rep_level() > 0 {
             self.repetition.resize(self.entries, 0);
             encode(out, &self.repetition, bits(column.max_rep_level()));
@@ -89,7 +86,7 @@ impl Levels {
         }
         self.definition.clear();
         self.repetition.clear();
-        self.entries = 0;
+        std::mem::take(&mut self.entries)
     }
 }
 

@@ -22,9 +22,10 @@ pub(crate) use described::Described;
 pub(crate) use descriptions::Descriptions;
 pub(crate) use footer::{CREATED_BY, MAGIC, footer, row_group};
 pub(crate) use numbers::Numbers;
+pub(crate) use one_page::Column;
 pub(crate) use pages::{Chunk, Output, Pages, Piece, Slot, body_slot, tensor_slots};
 pub(crate) use shapes::Shapes;
-pub(crate) use texts::{Names, Recorders, Texts};
+pub(crate) use texts::{PlainTexts, Recorders, Texts};
 
 /// Offsets and lengths as Parquet's metadata has them.
 pub(crate) fn signed(n: u64) -> i64 {

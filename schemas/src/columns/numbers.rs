@@ -8,7 +8,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::levels::{Levels, varint};
-use super::one_page::OnePage;
+use super::one_page::{Column, OnePage};
 use super::pages::Output;
 
 /// What a column of numbers holds.
@@ -140,34 +140,30 @@ impl<T: Number> Numbers<T> {
     pub fn append_none(&mut self, repetition: u8, definition: u8) {
         self.levels.entry(repetition, definition);
     }
+}
 
-    /// Appends the chunk of `column` to `out`, and begins anew. `room`: for its page; what is in it is dropped.
-    ///
-    /// # Errors
-    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
-    /// `ParquetError::External`.
-    pub fn encode(
+impl<T: Number> Column for Numbers<T> {
+    fn encode(
         &mut self,
         column: &ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let (mut dictionary, entries) = (Vec::new(), self.levels.entries());
-        room.clear();
-        self.levels.encode(column, room);
+        let mut dictionary = Vec::new();
+        let entries = self.levels.begin_page(column, scratch);
         match self.once {
             Some(once) if T::DICTIONARY => {
                 T::plain(&[once], &mut dictionary);
                 // Places in the dictionary: their bits, and one run of zeros.
-                room.push(1);
-                varint(room, (self.present as u64) << 1);
-                room.push(0);
+                scratch.push(1);
+                varint(scratch, (self.present as u64) << 1);
+                scratch.push(0);
             }
             once => {
                 if let Some(once) = once {
                     self.values.resize(self.present, once);
                 }
-                T::plain(&self.values, room);
+                T::plain(&self.values, scratch);
             }
         }
         self.values.clear();
@@ -176,7 +172,7 @@ impl<T: Number> Numbers<T> {
             column,
             entries,
             dictionary: (!dictionary.is_empty()).then_some((dictionary.as_slice(), 1)),
-            body: room,
+            body: scratch,
         };
         page.append(out)
     }

@@ -1,4 +1,4 @@
-//! A column chunk of one data page, behind a dictionary or not.
+//! Column chunks of one data page, behind a dictionary or not.
 
 use parquet::basic::{Compression, Encoding};
 use parquet::errors::Result;
@@ -8,6 +8,22 @@ use parquet::schema::types::ColumnDescPtr;
 use super::page_header::{self, PLAIN, RLE_DICTIONARY};
 use super::pages::Output;
 use super::signed;
+
+/// A column of a row group that grows entry by entry.
+pub(crate) trait Column {
+    /// Appends the chunk of `column` to `out`, and begins anew. `scratch`: memory for its page; what is in it
+    /// is dropped.
+    ///
+    /// # Errors
+    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
+    /// `ParquetError::External`.
+    fn encode(
+        &mut self,
+        column: &ColumnDescPtr,
+        out: &mut impl Output,
+        scratch: &mut Vec<u8>,
+    ) -> Result<ColumnChunkMetaData>;
+}
 
 /// What a chunk consists of.
 pub(super) struct OnePage<'a> {
@@ -24,8 +40,7 @@ impl OnePage<'_> {
     /// Appends it to `out`.
     ///
     /// # Errors
-    /// Those of `out`, and `InvalidInput` for more entries or bytes than a page can have (2 GiB), as
-    /// `ParquetError::External`.
+    /// As [`Column::encode`].
     pub fn append(&self, out: &mut impl Output) -> Result<ColumnChunkMetaData> {
         let begin = out.position();
         let (mut encoding, mut encodings) = (PLAIN, vec![Encoding::PLAIN, Encoding::RLE]);

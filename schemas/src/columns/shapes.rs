@@ -5,6 +5,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::ColumnDescPtr;
 
 use super::dictionary::Dictionary;
+use super::one_page::Column;
 use super::pages::Output;
 
 /// A column of a row group that grows shape by shape. Shapes are never null.
@@ -73,15 +74,16 @@ impl Shapes {
     pub fn append_none(&mut self, repetition: u8, definition: u8) {
         self.dimensions.levels.entry(repetition, definition);
     }
+}
 
-    /// As [`Dictionary::encode`].
-    pub fn encode(
+impl Column for Shapes {
+    fn encode(
         &mut self,
         column: &ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
         self.last.clear();
-        self.dimensions.encode(column, out, room)
+        self.dimensions.encode(column, out, scratch)
     }
 }

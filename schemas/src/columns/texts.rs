@@ -9,7 +9,7 @@ use ulid::Ulid;
 
 use super::dictionary::Dictionary;
 use super::levels::Levels;
-use super::one_page::OnePage;
+use super::one_page::{Column, OnePage};
 use super::pages::Output;
 
 /// A column of a row group that grows row by row, of texts that mostly repeat.
@@ -79,26 +79,27 @@ impl Texts {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+}
 
-    /// As [`Dictionary::encode`].
-    pub fn encode(
+impl Column for Texts {
+    fn encode(
         &mut self,
         column: &ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
         self.bytes = 0;
-        self.values.encode(column, out, room)
+        self.values.encode(column, out, scratch)
     }
 }
 
 /// A column of texts of which hardly any comes twice.
-pub(crate) struct Names {
+pub(crate) struct PlainTexts {
     levels: Levels,
     values: Vec<u8>,
 }
 
-impl Names {
+impl PlainTexts {
     /// Without rows.
     pub fn new() -> Self {
         Self {
@@ -122,23 +123,22 @@ impl Names {
     pub fn bytes(&self) -> usize {
         self.values.len()
     }
+}
 
-    /// As [`Texts::encode`].
-    pub fn encode(
+impl Column for PlainTexts {
+    fn encode(
         &mut self,
         column: &ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
-        let entries = self.levels.entries();
-        room.clear();
-        self.levels.encode(column, room);
-        room.append(&mut self.values);
+        let entries = self.levels.begin_page(column, scratch);
+        scratch.append(&mut self.values);
         let page = OnePage {
             column,
             entries,
             dictionary: None,
-            body: room,
+            body: scratch,
         };
         page.append(out)
     }
@@ -151,7 +151,7 @@ fn plain(out: &mut Vec<u8>, text: &str) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// A column of recorders: mostly one, whose text is made once.
+/// A column of recorders: mostly one, whose text is made once. Its chunk has bounds.
 pub(crate) struct Recorders {
     texts: Texts,
     last: Option<Ulid>,
@@ -175,13 +175,14 @@ impl Recorders {
         self.texts.append_value(recorder.array_to_str(&mut text));
         self.last = Some(recorder);
     }
+}
 
-    /// As [`Texts::encode`], with the bounds of the texts.
-    pub fn encode(
+impl Column for Recorders {
+    fn encode(
         &mut self,
         column: &ColumnDescPtr,
         out: &mut impl Output,
-        room: &mut Vec<u8>,
+        scratch: &mut Vec<u8>,
     ) -> Result<ColumnChunkMetaData> {
         self.last = None;
         let mut bounds: Option<(&str, &str)> = None;
@@ -193,7 +194,7 @@ impl Recorders {
         let low = bound(|(low, _)| low.as_bytes().to_vec());
         let high = bound(|(_, high)| high.as_bytes().to_vec());
         let bounds = Statistics::byte_array(low, high, None, Some(0), false);
-        let chunk = self.texts.encode(column, out, room)?;
+        let chunk = self.texts.encode(column, out, scratch)?;
         chunk.into_builder().set_statistics(bounds).build()
     }
 }

@@ -7,7 +7,6 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, Float64Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parquet::arrow::ArrowSchemaConverter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::SchemaDescPtr;
@@ -15,9 +14,9 @@ use parquet::schema::types::SchemaDescPtr;
 use super::RunFileError;
 use super::comparison::{Comparison, ComparisonRow, Outcome};
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, LONG_TEXTS, Room, columns};
+use super::growing::{Buffers, Growing, LONG_TEXTS, columns, parquet_columns};
 use crate::capture::Ulids;
-use crate::columns::{Numbers, Recorders, Shapes, Texts};
+use crate::columns::{Column, Numbers, Recorders, Shapes, Texts};
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     let dims = DataType::List(Arc::new(Field::new("item", DataType::Int64, false)));
@@ -58,27 +57,16 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
-    let columns = ArrowSchemaConverter::new().convert(&SCHEMA);
-    Arc::new(columns.expect("every type of the schema has a Parquet type"))
-});
+static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| parquet_columns(&SCHEMA));
 
 /// Rows of a row group, at most: the writer holds it in memory, two hundred bytes a row.
 const FULL: usize = 16 << 10;
 
 /// Memory of a writer, for the next one.
-pub struct ComparisonRoom {
-    file: Room,
+#[derive(Default)]
+pub struct ComparisonBuffers {
+    file: Buffers,
     columns: Columns,
-}
-
-impl Default for ComparisonRoom {
-    fn default() -> Self {
-        Self {
-            file: Room::default(),
-            columns: Columns::new(),
-        }
-    }
 }
 
 /// Writes one file of comparisons, row group by row group: memory does not grow with the rows.
@@ -130,10 +118,10 @@ impl ComparisonWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn create(path: &Path, room: ComparisonRoom) -> Result<Self, RunFileError> {
+    pub fn create(path: &Path, buffers: ComparisonBuffers) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &SCHEMA, &COLUMNS, room.file)?,
-            columns: room.columns,
+            growing: Growing::create(path, &SCHEMA, &COLUMNS, buffers.file)?,
+            columns: buffers.columns,
             rows: 0,
         })
     }
@@ -189,12 +177,12 @@ impl ComparisonWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn commit(mut self) -> Result<ComparisonRoom, RunFileError> {
+    pub fn commit(mut self) -> Result<ComparisonBuffers, RunFileError> {
         if self.rows > 0 {
             let ended = self.end_group();
             ended.map_err(|e| self.growing.error(e))?;
         }
-        Ok(ComparisonRoom {
+        Ok(ComparisonBuffers {
             file: self.growing.commit()?,
             columns: self.columns,
         })
@@ -204,7 +192,7 @@ impl ComparisonWriter {
         let rows = std::mem::take(&mut self.rows);
         let columns = &mut self.columns;
         self.growing
-            .row_group(rows, |out, room| columns.encode(out, room))
+            .row_group(rows, |out, scratch| columns.encode(out, scratch))
     }
 }
 

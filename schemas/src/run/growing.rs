@@ -1,9 +1,10 @@
 //! A Parquet file of a run that is written row group by row group.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use parquet::arrow::{ARROW_SCHEMA_META_KEY, encode_arrow_schema};
+use parquet::arrow::{ARROW_SCHEMA_META_KEY, ArrowSchemaConverter, encode_arrow_schema};
 use parquet::errors::Result;
 use parquet::file::metadata::{ColumnChunkMetaData, KeyValue, RowGroupMetaData};
 use parquet::schema::types::SchemaDescPtr;
@@ -18,18 +19,24 @@ use crate::columns::{MAGIC, Output, footer, row_group, signed};
 /// choose how much they read at a time by the bytes of the file.
 pub(super) const LONG_TEXTS: usize = 4 << 20;
 
-/// Memory of a file that is written, for the next one: fresh memory costs more than what goes there.
+/// Memory of a file that was written, for the next one: fresh memory costs more than what goes there.
 #[derive(Default)]
-pub(super) struct Room {
+pub(super) struct Buffers {
     block: Vec<u8>,
-    page: Vec<u8>,
+    scratch: Vec<u8>,
+}
+
+/// The Parquet columns of a schema.
+pub(super) fn parquet_columns(schema: &SchemaRef) -> SchemaDescPtr {
+    let columns = ArrowSchemaConverter::new().convert(schema);
+    Arc::new(columns.expect("every type of the schema has a Parquet type"))
 }
 
 /// The file; it is not there before [`Self::commit`].
 pub(super) struct Growing {
     pub file: Sink,
-    /// Room for a page.
-    pub page: Vec<u8>,
+    /// For a page.
+    pub scratch: Vec<u8>,
     written: Vec<RowGroupMetaData>,
     /// What readers see, and the Parquet columns of it.
     stored: SchemaRef,
@@ -46,15 +53,15 @@ impl Growing {
         path: &Path,
         stored: &SchemaRef,
         columns: &SchemaDescPtr,
-        room: Room,
+        buffers: Buffers,
     ) -> std::result::Result<Self, RunFileError> {
         let (file, unpublished) = Unpublished::begin(path)?;
-        let mut file = Sink::new(file, room.block);
+        let mut file = Sink::new(file, buffers.block);
         let begun = file.append(MAGIC);
         begun.map_err(|e| unpublished.failed(&e))?;
         Ok(Self {
             file,
-            page: room.page,
+            scratch: buffers.scratch,
             written: Vec::new(),
             stored: stored.clone(),
             columns: columns.clone(),
@@ -77,7 +84,7 @@ impl Growing {
         encode: impl FnOnce(&mut Sink, &mut Vec<u8>) -> Result<Vec<ColumnChunkMetaData>>,
     ) -> Result<()> {
         let start = self.file.position();
-        let columns = encode(&mut self.file, &mut self.page)?;
+        let columns = encode(&mut self.file, &mut self.scratch)?;
         self.end(columns, rows, start)
     }
 
@@ -101,7 +108,7 @@ impl Growing {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn commit(mut self) -> std::result::Result<Room, RunFileError> {
+    pub fn commit(mut self) -> std::result::Result<Buffers, RunFileError> {
         let schema = encode_arrow_schema(&self.stored);
         let schema = KeyValue::new(ARROW_SCHEMA_META_KEY.to_owned(), schema);
         let footer = footer(&self.written, &self.columns, vec![schema]);
@@ -110,9 +117,9 @@ impl Growing {
         let file = self.file.end();
         let (file, block) = file.map_err(|e| self.unpublished.failed(&e))?;
         self.unpublished.publish(&file)?;
-        Ok(Room {
+        Ok(Buffers {
             block,
-            page: self.page,
+            scratch: self.scratch,
         })
     }
 }
@@ -124,24 +131,26 @@ macro_rules! columns {
             $($field: $type,)*
         }
 
-        impl Columns {
-            fn new() -> Self {
+        impl Default for Columns {
+            fn default() -> Self {
                 Self {
                     $($field: <$type>::new(),)*
                 }
             }
+        }
 
-            /// Appends all of them to `out`. `room`: for a page of them.
+        impl Columns {
+            /// Appends all of them to `out`. `scratch`: as theirs.
             fn encode(
                 &mut self,
                 out: &mut impl crate::columns::Output,
-                room: &mut Vec<u8>,
+                scratch: &mut Vec<u8>,
             ) -> Result<Vec<ColumnChunkMetaData>, ParquetError> {
                 let mut columns = $schema.columns().iter();
                 Ok(vec![$({
                     let column = columns.next().expect("one for each of the schema");
                     debug_assert_eq!(column.path().parts()[0], stringify!($field));
-                    self.$field.encode(column, out, room)?
+                    self.$field.encode(column, out, scratch)?
                 },)*])
             }
         }

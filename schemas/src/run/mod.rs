@@ -28,5 +28,7 @@ mod sink;
 mod unpublished;
 pub mod verdicts;
 
-pub use comparison_file::{ComparisonColumns, ComparisonReader, ComparisonRoom, ComparisonWriter};
+pub use comparison_file::{
+    ComparisonBuffers, ComparisonColumns, ComparisonReader, ComparisonWriter,
+};
 pub use files::{RunFileError, read_json, write_json};

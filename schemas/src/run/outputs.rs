@@ -8,16 +8,17 @@ use arrow_array::types::UInt64Type;
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
-use parquet::arrow::ArrowSchemaConverter;
 use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescPtr, SchemaDescPtr};
 use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, LONG_TEXTS, Room};
+use super::growing::{Buffers, Growing, LONG_TEXTS, parquet_columns};
 use crate::capture::{Ulids, decode_tensors, tensor_list};
-use crate::columns::{Chunk, Descriptions, Numbers, Pages, Piece, Recorders, Texts, tensor_slots};
+use crate::columns::{
+    Chunk, Column, Descriptions, Numbers, Pages, Piece, Recorders, Texts, tensor_slots,
+};
 use crate::tensor::Tensor;
 
 /// What a stage answered to one exchange.
@@ -46,10 +47,7 @@ static STORED: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::LargeBin
 /// What our own reader reads: payloads are views of the file's pages.
 static VIEWS: LazyLock<SchemaRef> = LazyLock::new(|| schema(&DataType::BinaryView));
 
-static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
-    let columns = ArrowSchemaConverter::new().convert(&STORED);
-    Arc::new(columns.expect("every type of the schema has a Parquet type"))
-});
+static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| parquet_columns(&STORED));
 
 fn column(path: &str) -> &'static ColumnDescPtr {
     let mut columns = COLUMNS.columns().iter();
@@ -86,8 +84,8 @@ pub struct OutputWriter {
 
 /// Memory of a writer, for the next one.
 #[derive(Default)]
-pub struct OutputRoom {
-    file: Room,
+pub struct OutputBuffers {
+    file: Buffers,
     columns: Columns,
     gathered: Vec<u8>,
     rows: Vec<StoredAnswer>,
@@ -137,13 +135,13 @@ impl OutputWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn create(path: &Path, room: OutputRoom) -> Result<Self, RunFileError> {
+    pub fn create(path: &Path, buffers: OutputBuffers) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &STORED, &COLUMNS, room.file)?,
+            growing: Growing::create(path, &STORED, &COLUMNS, buffers.file)?,
             group: None,
-            columns: room.columns,
-            gathered: room.gathered,
-            rows: room.rows,
+            columns: buffers.columns,
+            gathered: buffers.gathered,
+            rows: buffers.rows,
             bytes: 0,
         })
     }
@@ -178,10 +176,10 @@ impl OutputWriter {
     ///
     /// # Errors
     /// [`RunFileError`].
-    pub fn commit(mut self) -> Result<OutputRoom, RunFileError> {
+    pub fn commit(mut self) -> Result<OutputBuffers, RunFileError> {
         let written = self.flush().and_then(|()| self.end_group());
         written.map_err(|e| self.growing.error(e))?;
-        Ok(OutputRoom {
+        Ok(OutputBuffers {
             file: self.growing.commit()?,
             columns: self.columns,
             gathered: self.gathered,
@@ -226,21 +224,21 @@ impl OutputWriter {
             return Ok(());
         };
         let (columns, file) = (&mut self.columns, &mut self.growing.file);
-        let page = &mut self.growing.page;
+        let scratch = &mut self.growing.scratch;
         let payloads = group.payloads.end(file)?;
         let mut first = Piece::at(group.start);
         let recorder = column("recorder");
-        let recorder = columns.recorder.encode(recorder, &mut first, page)?;
+        let recorder = columns.recorder.encode(recorder, &mut first, scratch)?;
         assert!(
             first.bytes.len() <= ROOM,
             "a column of one recorder is short"
         );
         file.fill(group.start, &first.bytes)?;
         let of_tensors = |name: &str| column(&format!("outputs.list.item.{name}"));
-        let mut chunks = vec![recorder, columns.seq.encode(column("seq"), file, page)?];
-        chunks.extend(columns.tensors.encode(of_tensors, file, page)?);
+        let mut chunks = vec![recorder, columns.seq.encode(column("seq"), file, scratch)?];
+        chunks.extend(columns.tensors.encode(of_tensors, file, scratch)?);
         chunks.push(payloads);
-        chunks.push(columns.error.encode(column("error"), file, page)?);
+        chunks.push(columns.error.encode(column("error"), file, scratch)?);
         self.growing.end(chunks, group.rows, group.start)
     }
 }

@@ -9,7 +9,6 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
-use parquet::arrow::ArrowSchemaConverter;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::schema::types::SchemaDescPtr;
@@ -17,10 +16,10 @@ use ulid::Ulid;
 
 use super::RunFileError;
 use super::files::{RowReader, TableReader};
-use super::growing::{Growing, Room, columns};
+use super::growing::{Buffers, Growing, columns, parquet_columns};
 use crate::Exchange;
 use crate::capture::Ulids;
-use crate::columns::{Names, Numbers, Recorders, Texts};
+use crate::columns::{Column, Numbers, PlainTexts, Recorders, Texts};
 
 /// One replayed exchange.
 #[derive(Debug, Clone, PartialEq)]
@@ -116,16 +115,13 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
-static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| {
-    let columns = ArrowSchemaConverter::new().convert(&SCHEMA);
-    Arc::new(columns.expect("every type of the schema has a Parquet type"))
-});
+static COLUMNS: LazyLock<SchemaDescPtr> = LazyLock::new(|| parquet_columns(&SCHEMA));
 
 columns! {
     COLUMNS:
     recorder: Recorders,
     seq: Numbers<u64>,
-    client_request_id: Names,
+    client_request_id: PlainTexts,
     input_digest: Numbers<[u8; 16]>,
     model: Texts,
     model_version: Texts,
@@ -155,8 +151,8 @@ impl RequestWriter {
     /// [`RunFileError`].
     pub fn create(path: &Path) -> Result<Self, RunFileError> {
         Ok(Self {
-            growing: Growing::create(path, &SCHEMA, &COLUMNS, Room::default())?,
-            columns: Columns::new(),
+            growing: Growing::create(path, &SCHEMA, &COLUMNS, Buffers::default())?,
+            columns: Columns::default(),
             rows: 0,
         })
     }
@@ -206,7 +202,7 @@ impl RequestWriter {
             0 => Ok(()),
             rows => self
                 .growing
-                .row_group(rows, |out, room| self.columns.encode(out, room)),
+                .row_group(rows, |out, scratch| self.columns.encode(out, scratch)),
         }
     }
 }

@@ -23,13 +23,13 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Of an empty file. `room`: for a block; what is in it is dropped.
-    pub fn new(file: File, mut room: Vec<u8>) -> Self {
-        room.clear();
-        room.reserve_exact(BLOCK);
+    /// Of an empty file. `block`: memory for one; what is in it is dropped.
+    pub fn new(file: File, mut block: Vec<u8>) -> Self {
+        block.clear();
+        block.reserve_exact(BLOCK);
         Self {
             file,
-            block: room,
+            block,
             written: 0,
         }
     }
@@ -54,7 +54,7 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes what is left; gives the room back.
+    /// Writes what is left; gives the block's memory back.
     pub fn end(mut self) -> io::Result<(File, Vec<u8>)> {
         self.file.write_all(&self.block)?;
         Ok((self.file, self.block))
