@@ -69,8 +69,8 @@ def spent(command: list, log: Path) -> resource.struct_rusage:
     return usage
 
 
-def replay(binary: Path, folder: Path, run: str, *more: str) -> tuple[float, int]:
-    """CPU seconds of one replay, all its processes, and KiB of the largest of them."""
+def replay(binary: Path, folder: Path, run: str, *more: str) -> resource.struct_rusage:
+    """What one replay took, with all its processes."""
     command = [binary, "replay", folder / "capture", "--run", folder / run]
     # Noise and probes are work of their own: what is compared with bare inference is one replay.
     command += ["--repeats", "1", "--probe", "none"]
@@ -78,7 +78,12 @@ def replay(binary: Path, folder: Path, run: str, *more: str) -> tuple[float, int
     usage = spent(command, folder / "stderr")
     verdicts = json.loads((folder / run / "verdicts.json").read_text())
     assert verdicts["stages"][1]["verdict"] in ("equivalent", "identical"), verdicts
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    return usage
+
+
+def seconds_of(usage: resource.struct_rusage) -> float:
+    """CPU seconds, of users and of the system."""
+    return usage.ru_utime + usage.ru_stime
 
 
 def prepare(release: Path, folder: Path, width: int, layers: int, batch: int, requests: int, each: int = 1000) -> None:
@@ -108,18 +113,21 @@ def workload(release: Path, folder: Path, shape: tuple[int, int, int], requests:
         seconds = float(printed(tool, "bare", library, folder / "mlp.onnx", capture).split()[1])
         for name, binary in builds.items():
             run = f"{name.replace(' ', '-')}{i}"
-            begin, _ = replay(binary, folder, f"start-{run}", "--limit", "1")
-            whole, _ = replay(binary, folder, run)
-            measured = whole - begin
-            rounds[name].append((measured / seconds, seconds / requests, measured / requests, begin))
+            start = replay(binary, folder, f"start-{run}", "--limit", "1")
+            whole = replay(binary, folder, run)
+            begin = seconds_of(start)
+            measured = seconds_of(whole) - begin
+            faults = (whole.ru_minflt - start.ru_minflt) / requests
+            rounds[name].append((measured / seconds, seconds / requests, measured / requests, begin, faults))
     title = f"MLP {width}x{layers} batch {batch}" + (f", row groups of {each}" if each != 1000 else "")
     for name, measured in rounds.items():
         measured.sort()
-        ratio, bare, ours, begin = measured[len(measured) // 2]
+        ratio, bare, ours, begin, faults = measured[len(measured) // 2]
         print(
             f"{title}, {requests} requests, two stages: "
             f"bare {bare * 1e6:.1f} us, {name} {ours * 1e6:.1f} us CPU/request: "
-            f"{ratio:.2f} x ({measured[0][0]:.2f}..{measured[-1][0]:.2f}); start-up {begin:.2f} s"
+            f"{ratio:.2f} x ({measured[0][0]:.2f}..{measured[-1][0]:.2f}); "
+            f"{faults:.2f} page faults/request; start-up {begin:.2f} s"
         )
     reading = float(printed(tool, "read", capture)) / requests
     peers = Path(__file__).with_name("replay_peers.py")
@@ -156,7 +164,7 @@ def memory(release: Path, folder: Path) -> None:
         own.mkdir()
         prepare(release, own, 64, 4, 1, rows, each)
         if each == 1000 and rows <= 100_000:
-            largest.append(replay(release / "inferdiff", own, "run")[1])
+            largest.append(replay(release / "inferdiff", own, "run").ru_maxrss)
             judging.append(spent([release / "inferdiff", "judge", own / "run"], own / "stderr").ru_maxrss)
         command = [release / "inferdiff", "replay", own / "capture", "--run", own / "sampled", "--repeats", "1", "--probe", "none"]
         command += ["--model", own / "mlp.onnx", "--ladder", own / "ladder.toml"]
@@ -196,7 +204,7 @@ def measure(folder: Path) -> None:
         ((64, 4, 1), 40000, 1000),
         ((64, 4, 1), 40000, 50),
         ((512, 8, 1), 20000, 1000),
-        ((512, 8, 32), 5000, 1000),
+        ((512, 8, 32), 20000, 1000),
     )
     for shape, requests, each in workloads:
         name = "x".join(str(n) for n in (shape if each == 1000 else (*shape, each)))

@@ -1,4 +1,3 @@
-
 use inferdiff_schemas::run::ladder::{Stage, TensorSource};
 
 use super::*;
