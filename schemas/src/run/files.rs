@@ -91,7 +91,7 @@ impl TableReader {
         columns: Option<&[&str]>,
     ) -> Result<Self, RunFileError> {
         let file = File::open(path).map_err(|e| RunFileError::io("read", path, &e))?;
-        let file = DiskRead::new(file).map_err(|e| RunFileError::io("read", path, &e))?;
+        let file = DiskRead::once(file).map_err(|e| RunFileError::io("read", path, &e))?;
         let length = file.len();
         let mut chunks = Chunks::new(Arc::new(file), length);
         let options = ArrowReaderOptions::new().with_schema(Arc::clone(schema));

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::RunFileError;
+use crate::storage::forget;
 
 /// The name of a file that is not there yet: it is written beside, and removed if it is never published.
 pub(super) struct Unpublished {
@@ -43,6 +44,8 @@ impl Unpublished {
         let temporary = self.temporary.as_ref().expect("it is published only here");
         let folder = self.path.parent().unwrap_or(Path::new("."));
         file.sync_data().map_err(|e| self.failed(&e))?;
+        let len = file.metadata().map_err(|e| self.failed(&e))?.len();
+        forget(file, len);
         std::fs::rename(temporary, &self.path).map_err(|e| self.failed(&e))?;
         let synced = File::open(folder).and_then(|d| d.sync_all());
         synced.map_err(|e| self.failed(&e))?;

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::{Entry, ReadFile, Storage, WriteFile};
+use super::{Entry, ReadFile, Storage, WriteFile, forget};
 
 /// The local file system.
 #[derive(Debug, Clone, Copy, Default)]
@@ -17,6 +17,8 @@ struct DiskWrite(File);
 pub(crate) struct DiskRead {
     file: File,
     len: u64,
+    /// The kernel [forgets](forget) it when it is closed.
+    once: bool,
 }
 
 impl DiskRead {
@@ -26,7 +28,29 @@ impl DiskRead {
     /// Its length cannot be asked for.
     pub fn new(file: File) -> io::Result<Self> {
         let len = file.metadata()?.len();
-        Ok(Self { file, len })
+        Ok(Self {
+            file,
+            len,
+            once: false,
+        })
+    }
+
+    /// The same, to be read from beginning to end and not again soon.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn once(file: File) -> io::Result<Self> {
+        let mut file = Self::new(file)?;
+        file.once = true;
+        Ok(file)
+    }
+}
+
+impl Drop for DiskRead {
+    fn drop(&mut self) {
+        if self.once {
+            forget(&self.file, self.len);
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod chunks;
 mod disk;
 mod fault;
 mod faulty;
+mod forget;
 mod simulated;
 
 pub(crate) use chunks::{Chunks, batch_rows};
@@ -18,6 +19,7 @@ pub use disk::Disk;
 pub(crate) use disk::DiskRead;
 pub use fault::{Fault, Operation};
 pub use faulty::Faulty;
+pub(crate) use forget::forget;
 pub use simulated::Simulated;
 
 /// One entry of a directory.
