@@ -118,16 +118,17 @@ def workload(release: Path, folder: Path, shape: tuple[int, int, int], requests:
             begin = seconds_of(start)
             measured = seconds_of(whole) - begin
             faults = (whole.ru_minflt - start.ru_minflt) / requests
-            rounds[name].append((measured / seconds, seconds / requests, measured / requests, begin, faults))
+            system = (whole.ru_stime - start.ru_stime) / requests
+            rounds[name].append((measured / seconds, seconds / requests, measured / requests, begin, faults, system))
     title = f"MLP {width}x{layers} batch {batch}" + (f", row groups of {each}" if each != 1000 else "")
     for name, measured in rounds.items():
         measured.sort()
-        ratio, bare, ours, begin, faults = measured[len(measured) // 2]
+        ratio, bare, ours, begin, faults, system = measured[len(measured) // 2]
         print(
             f"{title}, {requests} requests, two stages: "
             f"bare {bare * 1e6:.1f} us, {name} {ours * 1e6:.1f} us CPU/request: "
             f"{ratio:.2f} x ({measured[0][0]:.2f}..{measured[-1][0]:.2f}); "
-            f"{faults:.2f} page faults/request; start-up {begin:.2f} s"
+            f"{system * 1e6:.1f} us of it the system's, {faults:.2f} page faults/request; start-up {begin:.2f} s"
         )
     reading = float(printed(tool, "read", capture)) / requests
     peers = Path(__file__).with_name("replay_peers.py")
